@@ -1,0 +1,1 @@
+"""The run as a Prefect flow, generated from DVC's graph."""

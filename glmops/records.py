@@ -1,0 +1,101 @@
+"""What flows between the stages: a validated row, a refused row, an answer, one metric of one row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from glmops.errors import InputError
+
+Task = Literal["classification", "triples", "generation"]
+TASKS: tuple[Task, ...] = ("classification", "triples", "generation")
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One validated row, ready to be placed into its prompt template.
+
+    ``head + body + cue`` is the prompt, ``target`` the answer. Only ``body`` may ever be shortened.
+    """
+
+    id: str
+    task: Task
+    head: str
+    body: str
+    cue: str
+    target: str
+    group: str
+    """Rows of one group stay on one side of the split (the source text, without the question)."""
+    file: str
+    line: int
+
+    @property
+    def prompt(self) -> str:
+        return self.head + self.body + self.cue
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One raw row that did not pass, and why. ``line`` counts from 1; 0 means the whole file."""
+
+    file: str
+    line: int
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model wrote for one row. ``finished`` is false when it ran out of tokens."""
+
+    id: str
+    task: Task
+    prompt: str
+    target: str
+    answer: str
+    finished: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One metric of one row, as a fraction: a set's value is ``sum(numerator) / sum(denominator)``.
+
+    Accuracy has denominator 1; micro F1 has 2·matched over predicted + expected. Because every
+    metric adds up this way, a gate can resample rows without knowing what the metric means.
+    """
+
+    id: str
+    task: Task
+    metric: str
+    numerator: float
+    denominator: float
+
+
+Row = TypeVar("Row", Record, Refusal, Score)
+
+
+def write_table(path: Path, rows: Sequence[Row], kind: type[Row]) -> None:
+    """Rows as Parquet, in their order; no rows still gives a file with every column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
+    schema = pa.schema([(f.name, types.get(str(f.type), pa.string())) for f in fields(kind)])
+    columns = [[getattr(row, name) for row in rows] for name in schema.names]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.draft")
+    pq.write_table(pa.table(columns, schema=schema), draft)
+    draft.replace(path)
+
+
+def read_table(path: Path, kind: type[Row]) -> list[Row]:
+    """The rows that ``write_table`` wrote."""
+    import pyarrow.parquet as pq
+
+    if not path.is_file():
+        raise InputError(path, "no such file", do="Run the stage that writes it.")
+    return [kind(**row) for row in pq.read_table(path).to_pylist()]

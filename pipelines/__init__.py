@@ -1,0 +1,1 @@
+"""One thin process per stage: read the recipe, call glmops, write the outputs."""

@@ -1,0 +1,84 @@
+"""How every stage process starts and ends: its argument, its lock, its errors.
+
+A stage is started as ``python -m pipelines.STAGE NAME``, by DVC or by hand. DVC hides a stage's
+exit code, so the driver also reads the error from the file that it names in GLMOPS_STAGE_ERROR.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from glmops.errors import GlmopsError, MachineError, RecipeError
+from glmops.recipe import Recipe, load_recipe
+from glmops.storage import Layout, project_root, write_json
+
+STAGE_ERROR = "GLMOPS_STAGE_ERROR"
+
+Body = Callable[[Layout, Recipe], str]
+
+
+def run(stage: str, body: Body) -> None:
+    """Run ``body`` for the recipe named on the command line; it returns one line to say when done."""
+    try:
+        name = _only_argument(stage)
+        root = project_root()
+        recipe = load_recipe(root, name)
+        _end_with_parent()
+        with _stage_lock(Layout(root, name), stage):
+            said = body(Layout(root, name), recipe)
+        Console(highlight=False).print(f"[bold]{stage}[/bold]  {said}")
+    except GlmopsError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", markup=False)
+        if path := os.environ.get(STAGE_ERROR):
+            record = {"exit_code": error.exit_code, "message": str(error), "stage": stage}
+            write_json(Path(path), record)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _only_argument(stage: str) -> str:
+    if len(sys.argv) != 2:
+        raise RecipeError(
+            f"pipelines.{stage}",
+            "expected one argument, the recipe's name",
+            got=" ".join(sys.argv[1:]),
+            do=f"Call `python -m pipelines.{stage} NAME`.",
+        )
+    return sys.argv[1]
+
+
+def _stage_lock(layout: Layout, stage: str) -> FileLock:
+    """Two processes of one stage would write over each other's outputs."""
+    lock = FileLock(layout.work(stage).with_suffix(".lock"))
+    layout.work(stage).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # A stage whose driver was killed needs a second or two to notice and end.
+        lock.acquire(timeout=15)
+    except Timeout:
+        raise MachineError(
+            f"{stage}@{layout.name}",
+            "another process is running this stage here",
+            do="Wait for it to end, or stop it.",
+        ) from None
+    return lock
+
+
+def _end_with_parent() -> None:
+    """End when the process that started this one is gone: a killed driver leaves no stage behind."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()

@@ -1,3 +1,3 @@
-"""glmops: raw rows to a reviewed, promoted GLM checkpoint (prepare, encode, train, evaluate, promote)."""
+"""From raw rows to a reviewed, promoted GLM: prepare, encode, train, evaluate, promote."""
 
 __version__ = "0.1.0"

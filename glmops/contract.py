@@ -43,7 +43,7 @@ TEMPLATES: dict[str, Callable[[Mapping[str, str]], Prompt]] = {"context-target":
 
 
 class TokenLayout(NamedTuple):
-    """Where a model family puts its special tokens: ``before`` prompt ``between`` answer ``end``."""
+    """A family's special tokens around a row: ``before`` prompt ``between`` answer ``end``."""
 
     before: tuple[str, ...]
     between: tuple[str, ...]

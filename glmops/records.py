@@ -1,4 +1,4 @@
-"""What flows between the stages: a validated row, a refused row, an answer, one metric of one row."""
+"""What flows between the stages: a row, a refusal, an answer, one metric of one row."""
 
 from __future__ import annotations
 

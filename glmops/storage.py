@@ -1,4 +1,4 @@
-"""Where things lie in a project, and how files are written so that a kill leaves none half-written."""
+"""Where things lie in a project, and how files are written so that a kill leaves no half."""
 
 from __future__ import annotations
 
@@ -59,6 +59,21 @@ def project_root(start: Path | None = None) -> Path:
         "no glmops project here or in a folder above (dvc.yaml and recipes/ not found)",
         do="Change into your clone of the project.",
     )
+
+
+def link_raw(root: Path, name: str, raw: Path) -> str:
+    """Put a link to the user's rows into data/raw/NAME/; returns that folder, relative to ``root``.
+
+    A folder with a link in it, because DVC follows a link inside a folder and notices edits
+    behind it, while the rows stay where their owner keeps them.
+    """
+    folder = root / "data" / "raw" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.iterdir():
+        if old.is_symlink():
+            old.unlink()
+    (folder / raw.name).symlink_to(raw.resolve())
+    return folder.relative_to(root).as_posix()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,0 +1,218 @@
+"""The one door: every command of glmops. Each imports, inside itself, only the room it needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from glmops.errors import GlmopsError
+from glmops.recipe import load_recipe
+from glmops.storage import project_root
+
+if TYPE_CHECKING:
+    from flows.run import Outcome
+
+app = typer.Typer(
+    help="From raw rows to a reviewed, promoted GLM checkpoint.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+people = Console(highlight=False, soft_wrap=True)
+complaints = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Name = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, as in recipes/.")]
+Digest = Annotated[str, typer.Argument(help="A candidate's digest or its first 6+ characters.")]
+Actor = Annotated[str, typer.Option("--as", help="Who decides; recorded in the ledger.")]
+Reason = Annotated[str, typer.Option(help="Why; recorded in the ledger.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+
+
+def main() -> None:
+    """Run a command; a GlmopsError becomes its one line and its exit code."""
+    try:
+        app()
+    except GlmopsError as error:
+        complaints.print(f"[red]{escape(str(error))}[/red]")
+        sys.exit(error.exit_code)
+
+
+@app.command()
+def run(
+    recipe: Name,
+    raw: Annotated[Path | None, typer.Option(help="Other raw rows, for this run only.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("-S", metavar="SECTION.KEY=VALUE", help="A recipe value, for this run only."),
+    ] = None,
+    from_stage: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Run again from this stage on.")
+    ] = None,
+    dry: Annotated[
+        bool, typer.Option("--dry", help="Say what would run, and run nothing.")
+    ] = False,
+) -> None:
+    """prepare, encode, train, evaluate; then the gate and a candidate in the registry.
+
+    Exit code 0: a candidate waits for review (or there was nothing to do). 3: the gate refused it.
+    """
+    from flows import run as driver
+
+    outcome = driver.run(
+        project_root(),
+        recipe,
+        overrides=setting or [],
+        raw=str(raw) if raw else None,
+        from_stage=from_stage,
+        dry=dry,
+        say=people.print,
+    )
+    _say_outcome(recipe, outcome)
+    raise typer.Exit(outcome.exit_code)
+
+
+def _say_outcome(recipe: str, outcome: Outcome) -> None:
+    registration = outcome.registration
+    if registration is None:
+        return
+    short = registration.digest[:12]
+    people.print(f"report   {escape(str(registration.report))}")
+    if not registration.verdict.passed:
+        people.print(
+            f"[red]gate     {registration.verdict.outcome}[/red]: {short} is not promotable"
+        )
+        for reason in registration.verdict.reasons:
+            people.print(f"         {escape(reason)}")
+        return
+    if registration.already and not outcome.executed:
+        people.print(f"Nothing to do: {short} is registered; `glmops status {recipe}` shows it.")
+        return
+    people.print(f"[green]gate     passed[/green]: {short} waits for review. Next:")
+    people.print(f"         glmops approve {recipe} {short} --as YOUR-NAME")
+    people.print(f"         glmops promote {recipe} {short}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")],
+    format: Annotated[str, typer.Option("--format", help="The raw format, e.g. context-target.")],
+    raw: Annotated[Path, typer.Option(help="Your rows: a file or a folder.")],
+) -> None:
+    """A recipe of your own from your own rows: recipes/NAME.yaml, listed in params.yaml."""
+    from glmops.prepare.start import start_recipe
+
+    made = start_recipe(project_root(), name, format=format, raw=raw)
+    people.print(f"{made.rows} rows read: {made.summary}")
+    people.print(f"wrote recipes/{name}.yaml and listed it in params.yaml. Next: glmops run {name}")
+
+
+@app.command()
+def check(
+    path: Annotated[Path, typer.Argument(help="A raw file or a folder of them.")],
+    format: Annotated[str, typer.Option("--format", help="The raw format, e.g. context-target.")],
+    as_json: AsJson = False,
+) -> None:
+    """Validate raw rows without a recipe; exit code 2 if any row is refused."""
+    from glmops.prepare.check import check as check_rows
+
+    found = check_rows(path, format)
+    if as_json:
+        _print_json(found)
+    else:
+        for refusal in found["refusals"]:
+            people.print(escape(f"{refusal['file']}:{refusal['line']}: {refusal['reason']}"))
+        people.print(f"{found['rows']} rows, {found['accepted']} good, {found['refused']} refused")
+    raise typer.Exit(2 if found["refused"] else 0)
+
+
+@app.command()
+def status(
+    recipe: Annotated[str | None, typer.Argument(metavar="[RECIPE]")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What is champion, what waits for review, and who approved it."""
+    from glmops.promote import promotion
+
+    root = project_root()
+    if recipe is not None:
+        load_recipe(root, recipe)
+    entries = promotion.status(root, recipe)
+    if as_json:
+        _print_json(entries)
+        return
+    from glmops.promote.tables import status_table
+
+    for entry in entries:
+        people.print(status_table(entry))
+    if not entries:
+        people.print("Nothing is registered yet. `glmops run RECIPE` makes a candidate.")
+
+
+@app.command()
+def approve(recipe: Name, digest: Digest, actor: Actor, reason: Reason = "") -> None:
+    """Say yes to a candidate. Void when the champion or the gate's rules change."""
+    from glmops.promote import approvals
+
+    given = approvals.approve(project_root(), recipe, digest, actor=actor, reason=reason)
+    people.print(f"{given.actor} approved {given.digest[:12]} ({given.kind})")
+
+
+@app.command()
+def reject(recipe: Name, digest: Digest, actor: Actor, reason: Reason = "") -> None:
+    """Say no to a candidate; it takes back the same person's approval."""
+    from glmops.promote import approvals
+
+    given = approvals.reject(project_root(), recipe, digest, actor=actor, reason=reason)
+    people.print(f"{given.actor} rejected {given.digest[:12]} ({given.kind})")
+
+
+@app.command()
+def promote(recipe: Name, digest: Digest, actor: Actor = "") -> None:
+    """Make an approved candidate the champion."""
+    from glmops.promote import promotion
+
+    done = promotion.promote(project_root(), recipe, digest, actor=actor or _user())
+    people.print(done.sentence)
+
+
+@app.command()
+def rollback(recipe: Name, actor: Actor = "", reason: Reason = "") -> None:
+    """Bring the champion before this one back."""
+    from glmops.promote import promotion
+
+    done = promotion.rollback(project_root(), recipe, actor=actor or _user(), reason=reason)
+    people.print(done.sentence)
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="A recipe (its champion) or a checkpoint folder.")],
+    contexts: Annotated[Path, typer.Argument(help="JSON Lines, each with a `context`.")],
+) -> None:
+    """Answer rows with a champion or any local checkpoint; one JSON answer a line."""
+    from glmops.serve.predict import predict_file
+
+    folder = Path(model)
+    if not (folder / "config.json").is_file():
+        from glmops.promote import promotion
+
+        folder = promotion.champion_folder(project_root(), model) / "model"
+    for row in predict_file(folder, contexts):
+        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _user() -> str:
+    import getpass
+
+    return os.environ.get("GLMOPS_ACTOR") or getpass.getuser()
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")

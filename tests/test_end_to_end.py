@@ -1,0 +1,277 @@
+"""The main job as a user does it: commands, exit codes, and what they leave behind.
+
+Each story is one test, because each costs a training run. The recipe is the demo's, shortened;
+`test_the_demo_learns` runs the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from project import Project, copy_project
+
+from glmops.storage import STAGES, sha256_tree
+
+pytestmark = pytest.mark.timeout(1500)
+
+
+def status(project: Project) -> dict:
+    return json.loads(project.glmops("status", "demo", "--json").stdout)[0]
+
+
+def digests(project: Project) -> list[str]:
+    return [candidate["digest"] for candidate in status(project)["candidates"]]
+
+
+def ran(output: str) -> list[str]:
+    """The stages whose own closing line is in the output."""
+    return [stage for stage in STAGES if f"\n{stage}  " in "\n" + output]
+
+
+def test_a_run_is_cached_stage_by_stage_and_the_policy_is_no_stage(project: Project) -> None:
+    first = project.glmops("run", "demo")
+    assert ran(first.stdout) == [*STAGES]
+    (digest,) = digests(project)
+
+    started = time.monotonic()
+    second = project.glmops("run", "demo")
+    assert ran(second.stdout) == []
+    assert "Nothing to do" in second.stdout
+    assert time.monotonic() - started < 30  # seconds; a server or a model would take longer
+
+    project.set(promote__min_rows=2)
+    assert ran(project.glmops("run", "demo").stdout) == []
+    assert digests(project) == [digest]
+
+    metrics = project.root / "glmops" / "evaluate" / "metrics.py"
+    metrics.write_text(metrics.read_text() + "\n# a comment\n")
+    assert ran(project.glmops("run", "demo").stdout) == ["evaluate"]
+    assert digests(project) == [digest]
+
+
+def test_a_broken_floor_refuses_says_by_how_much_and_registers_nothing(project: Project) -> None:
+    project.set(promote__floors={"classification/accuracy": 1.0, "triples/f1": 0.99})
+    refused = project.glmops("run", "demo", code=3)
+    assert "triples/f1" in refused.stdout
+    assert "0.99" in refused.stdout
+    entry = status(project)
+    assert [c for c in entry["candidates"] if c["verdict"] == "passed"] == []
+    digest = json.loads((project.root / "reports/demo/promote/verdict.json").read_text())["digest"]
+    project.glmops("approve", "demo", digest[:12], "--as", "alice", code=3)
+    project.glmops("promote", "demo", digest[:12], code=3)
+    assert project.glmops("run", "demo", code=3).stdout.count("triples/f1") >= 1
+
+
+def test_promotion_replaces_repeats_and_rolls_back(project: Project) -> None:
+    project.glmops("run", "demo")
+    (first,) = digests(project)
+    project.glmops("promote", "demo", first[:12], code=3)  # nobody approved
+    project.glmops("approve", "demo", first[:12], "--as", "alice")
+    project.glmops("promote", "demo", first[:12])
+    assert status(project)["champion"] == first
+
+    project.glmops("run", "demo", "-S", "train.seed=2")
+    (second,) = set(digests(project)) - {first}
+    project.glmops("approve", "demo", second[:12], "--as", "bob")
+    project.glmops("promote", "demo", second[:12])
+    assert (status(project)["champion"], status(project)["previous"]) == (second, first)
+
+    before = ledger_rows(project)
+    project.glmops("promote", "demo", second[:12])
+    assert ledger_rows(project) == before
+
+    project.glmops("rollback", "demo", "--reason", "rehearsal")
+    assert status(project)["champion"] == first
+    context = "Instruction: 读。\nInput: 问？\n\n句子。\nAnswer: "
+    (project.root / "ask.jsonl").write_text(json.dumps({"context": context}) + "\n")
+    answers = project.glmops("predict", "demo", "ask.jsonl").stdout.splitlines()
+    assert [set(json.loads(line)) for line in answers] == [{"context", "answer"}]
+
+
+def ledger_rows(project: Project) -> int:
+    import sqlite3
+
+    with sqlite3.connect(project.root / "ledger.db") as ledger:
+        return int(ledger.execute("select count(*) from ledger").fetchone()[0])
+
+
+def test_overrides_leave_a_dirty_tree_alone_and_two_at_once_do_not_meet(project: Project) -> None:
+    (project.root / "README.md").write_text("edited, not committed")
+    (project.root / "staged.txt").write_text("staged")
+    (project.root / "untracked.txt").write_text("untracked")
+    project.git("add", "staged.txt")
+    before = project.git("status", "--porcelain"), (project.root / ".git/index").read_bytes()
+    command = [str(Path(sys.executable).with_name("glmops")), "run", "demo", "-S"]
+    runs = [
+        subprocess.Popen(
+            [*command, f"train.schedule.learning_rate={rate}"],
+            cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for rate in ("0.001", "0.002")
+    ]  # fmt: skip
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    after = project.git("status", "--porcelain"), (project.root / ".git/index").read_bytes()
+    assert after == before
+    assert len(set(digests(project))) == 2
+
+
+def test_a_newcomers_own_rows_become_a_candidate(project: Project, tmp_path: Path) -> None:
+    rows = [
+        {"context": f"商品{i}号：{word}，很满意。", "target": f'["{label}"]'}
+        for i in range(40)
+        for word, label in (("苹果很甜", "水果"), ("屏幕清晰", "电脑"), ("布料柔软", "衣服"))
+    ]
+    mine = tmp_path / "my rows;touch x.jsonl"
+    mine.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    project.glmops("new", "mine", "--format", "context-target", "--raw", str(mine))
+    project.glmops("run", "mine", "-S", "evaluate.max_new_tokens=12")
+    assert not (project.root / "x").exists()
+    entry = json.loads(project.glmops("status", "mine", "--json").stdout)[0]
+    assert len(entry["candidates"]) == 1
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_run_killed_in_any_stage_is_run_again_and_ends_the_same(
+    stage: str, project: Project, tmp_path: Path
+) -> None:
+    straight = copy_project(tmp_path / "straight")
+    (straight.root / "recipes/demo.yaml").write_text(
+        (project.root / "recipes/demo.yaml").read_text()
+    )
+    straight.glmops("run", "demo")
+
+    glmops = str(Path(sys.executable).with_name("glmops"))
+    run = subprocess.Popen([glmops, "run", "demo"], cwd=project.root, stdout=subprocess.DEVNULL)
+    tree = wait_for_stage(run.pid, stage)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    _, alive = psutil.wait_procs(tree, timeout=15)
+    assert not [p for p in alive if "pipelines" in " ".join(p.cmdline())], "a stage lives on"
+
+    project.glmops("run", "demo")
+    for folder in ("data/prepared/demo", "data/encoded/demo", "models/demo"):
+        assert sha256_tree(project.root / folder) == sha256_tree(straight.root / folder), folder
+    assert digests(project) == digests(straight)
+
+
+def wait_for_stage(pid: int, stage: str) -> list[psutil.Process]:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        tree = psutil.Process(pid).children(recursive=True)
+        for process in tree:
+            try:
+                if f"pipelines.{stage}" in process.cmdline():
+                    time.sleep(0.3)
+                    return tree
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.02)
+    raise AssertionError(f"{stage} never started")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "nope"], "no such recipe, got 'nope'. Known: demo"),
+        (["run", "demo", "--raw", "absent.jsonl"], "absent.jsonl"),
+        (["run", "demo", "-S", "train.rank=8"], "train.rank: unknown key"),
+        (["run", "demo", "-S", "promote.min_rows=8"], "promote"),
+        (["run", "demo", "-S", "train.seed"], "train.seed"),
+        (["run", "demo", "--from", "cook"], "cook"),
+        (["approve", "demo", "abcdef12", "--as", "alice"], "abcdef12"),
+        (["status", "nope"], "no such recipe"),
+        (["new", "Bad Name", "--format", "context-target", "--raw", "params.yaml"], "Bad Name"),
+        (["new", "mine", "--format", "csv", "--raw", "params.yaml"], "Known: context-target"),
+    ],
+)
+def test_a_wrong_command_gets_one_clear_error(
+    arguments: list[str], message: str, project: Project
+) -> None:
+    before = project.git("status", "--porcelain", "--ignored")
+    refused = project.glmops(*arguments, code=2)
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr + refused.stdout
+    assert len(refused.stderr.strip().splitlines()) == 1
+    assert project.git("status", "--porcelain", "--ignored").replace("!! .glmops/\n", "") == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"context,target\n", "CSV"),
+        (b'{"context": "a", "target": "b"}\n{"context": "a", \n', "rows.jsonl:2"),
+        (b'[{"context": "a", "target": "b"}]', "array"),
+        (b'{"text": "a", "label": "b"}\n', "rows.jsonl:1"),
+        (b"\x1f\x8b\x08\x00", "rows.jsonl"),
+    ],
+)
+def test_bad_rows_get_one_clear_error_and_leave_nothing(
+    content: bytes, message: str, project: Project
+) -> None:
+    rows = project.root / "data" / "raw" / "rows.jsonl"
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    rows.write_bytes(content)
+    refused = project.glmops("run", "demo", "--raw", str(rows), code=2)
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr + refused.stdout
+    assert list(project.root.glob(".glmops/runs/*/data/prepared/demo")) == []
+    assert not (project.root / "mlflow.db").exists()
+
+
+def test_dvc_and_mlflow_show_two_runs_side_by_side(project: Project) -> None:
+    project.glmops("run", "demo")
+    project.glmops("run", "demo", "-S", "train.seed=2")
+    dvc = str(Path(sys.executable).with_name("dvc"))
+    for arguments in (["metrics", "show", "--json"], ["plots", "show", "--json"]):
+        shown = subprocess.run(
+            [dvc, *arguments], cwd=project.root, capture_output=True, text=True, check=True
+        )
+        assert "reports/demo/" in shown.stdout, shown.stderr
+    import mlflow
+
+    client = mlflow.MlflowClient(f"sqlite:///{project.root}/mlflow.db")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "demo"]
+    found = client.search_runs([experiment.experiment_id])
+    assert len(found) == 2
+    assert all("triples/f1" in run.data.metrics for run in found)
+    assert {run.data.params["train.seed"] for run in found} == {"1", "2"}
+
+
+def test_dvc_alone_builds_the_same_with_no_server(project: Project, tmp_path: Path) -> None:
+    bin_folder = Path(sys.executable).parent
+    env = {**os.environ, "PATH": f"{bin_folder}:{os.environ['PATH']}"}
+    subprocess.run([bin_folder / "dvc", "repro", "-q"], cwd=project.root, env=env, check=True)
+    assert not (project.root / ".glmops" / "prefect").exists()
+    assert ran(project.glmops("run", "demo").stdout) == []
+    assert len(digests(project)) == 1
+
+
+def test_the_demo_learns(tmp_path: Path) -> None:
+    project = copy_project(tmp_path / "project")
+    project.glmops("run", "demo")
+    card = json.loads((project.root / "reports/demo/evaluate/scorecard.json").read_text())
+    assert card["classification"]["accuracy"] >= 0.9
+    assert card["classification"]["majority"] <= 0.3
+    assert card["triples"]["f1"] >= 0.6
+
+
+def test_real_rows_are_refused_with_reasons(tmp_path: Path, shared: Callable[[str], Path]) -> None:
+    rows = shared("data/mixed/mixed_train_dataset.jsonl")
+    project = copy_project(tmp_path / "project")
+    refused = project.glmops("run", "demo", "--raw", str(rows), code=3)
+    assert "triples/f1" in refused.stdout
+    metrics = json.loads(
+        next(project.root.glob(".glmops/runs/*/reports/demo/prepare/metrics.json")).read_text()
+    )
+    assert metrics["rows"]["accepted"] == 902  # the data's README: 902 rows, no repeated row

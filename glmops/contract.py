@@ -25,10 +25,11 @@ class Prompt(NamedTuple):
     cue: str
 
 
-# The layout of the published multi-task rows: an instruction, a question above a blank line, the
-# text asked about, and the answer cue. A context without these parts is all body.
+# The layout of the published multi-task rows: an instruction, a question above the first blank
+# line, the text asked about (which may have paragraphs), and the answer cue. A context without
+# these parts is all body.
 _CONTEXT = re.compile(
-    r"(?P<head>Instruction: .*?\nInput: (?:.*\n\n)?)(?P<body>.*)(?P<cue>\nAnswer: ?)", re.DOTALL
+    r"(?P<head>Instruction: .*?\nInput: (?:.*?\n\n)?)(?P<body>.*)(?P<cue>\nAnswer: ?)", re.DOTALL
 )
 
 

@@ -20,8 +20,8 @@ SIZES = {"max_prompt_tokens": 9, "max_answer_tokens": 9}
             ("Instruction: 读。\nInput: 问？\n\n", "句子。", "\nAnswer: "),
         ),
         (
-            "Instruction: 读。\nInput: 问\n\n再问\n\n句。\nAnswer:",
-            ("Instruction: 读。\nInput: 问\n\n再问\n\n", "句。", "\nAnswer:"),
+            "Instruction: 读。\nInput: 问\n再问\n\n句。\n\n又一段。\nAnswer:",
+            ("Instruction: 读。\nInput: 问\n再问\n\n", "句。\n\n又一段。", "\nAnswer:"),
         ),
         ("Instruction: a\nInput: b\nAnswer: ", ("Instruction: a\nInput: ", "b", "\nAnswer: ")),
         ("just a question", ("", "just a question", "")),

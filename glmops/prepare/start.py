@@ -7,6 +7,7 @@ that occur, and the floors. Nothing is written before every row was read and eve
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 from glmops.errors import InputError, RecipeError, lookup
 from glmops.prepare.formats import FORMATS, read
-from glmops.recipe import NAME, Recipe, load_params, parse, recipe_path
+from glmops.prepare.split import texts_needed
+from glmops.recipe import NAME, Recipe, Split, load_params, parse, recipe_path
 from glmops.records import TASKS, Record
 from glmops.storage import link_raw, write_text
 
@@ -22,6 +24,8 @@ DESCRIPTION = (
     "A small model trained from scratch on a CPU, to try the pipeline on these rows. For real use, "
     "raise the floors to what the model's users need."
 )
+# For few rows: larger shares, so that a hash of few texts leaves no side empty.
+FEW = {"dev": 0.1, "test": 0.2, "seed": 13}
 COMMENT = """Made by `glmops new`. The floors are where to start: what always answering the most
 frequent label would score, and 0 for tasks that have no such answer. Raise them.
 """
@@ -55,6 +59,7 @@ def start_recipe(root: Path, name: str, *, format: str, raw: Path) -> Started:
             f"{first.reason} (the first of {len(refusals)} refused rows)",
             do=f"Mend the rows (`glmops check {raw} --format {format}` lists all) or drop them.",
         )
+    _require_enough(raw, records)
     path = recipe_path(root, name)
     text = _recipe_text(root, records, format)
     params = _params_text(root, name, _raw_in_project(root, name, raw))
@@ -79,6 +84,21 @@ def _check_name(root: Path, name: str) -> None:
         )
 
 
+def _require_enough(raw: Path, records: list[Record]) -> None:
+    texts, needed = _texts(records), texts_needed(Split.model_validate(FEW))
+    if texts < needed:
+        raise InputError(
+            raw,
+            f"too few different texts to learn from and to test on, {needed} are needed",
+            got=texts,
+            do="Add rows.",
+        )
+
+
+def _texts(records: list[Record]) -> int:
+    return len({record.group for record in records})
+
+
 def _raw_in_project(root: Path, name: str, raw: Path) -> str:
     """The path for params.yaml: rows inside the project as they lie, others through a link."""
     inside = raw.resolve()
@@ -93,6 +113,8 @@ def _recipe_text(root: Path, records: list[Record], format: str) -> str:
     recipe["description"] = DESCRIPTION
     recipe["prepare"]["format"] = format
     recipe["prepare"]["tasks"] = tasks
+    if _texts(records) < texts_needed(Split.model_validate(dict(recipe["prepare"]["split"]))):
+        recipe["prepare"]["split"].update(FEW)
     recipe["promote"]["floors"] = _floors(records, tasks)
     recipe["promote"]["max_regression"] = {}
     recipe.yaml_set_start_comment(COMMENT)
@@ -101,7 +123,7 @@ def _recipe_text(root: Path, records: list[Record], format: str) -> str:
     return text
 
 
-def _floors(records: list[Record], tasks: list[str]) -> dict[str, float]:
+def _floors(records: list[Record], tasks: Sequence[str]) -> dict[str, float]:
     metric = {"classification": "accuracy", "triples": "f1", "generation": "bleu-4"}
     floors = {f"{task}/{metric[task]}": 0.0 for task in tasks}
     labels = Counter(record.target for record in records if record.task == "classification")

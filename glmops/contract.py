@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from glmops.errors import IntegrityError, lookup
+from glmops.errors import InputError, IntegrityError, lookup
 from glmops.storage import read_json, sha256_json, write_json
 
 
@@ -101,7 +101,16 @@ def contract_for(
 
 
 def load_contract(folder: Path) -> Contract:
-    return Contract.model_validate(read_json(folder / "contract.json"))
+    path = folder / "contract.json"
+    try:
+        return Contract.model_validate(read_json(path))
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        raise InputError(
+            f"{path} {'.'.join(map(str, fault['loc']))}",
+            f"not a contract ({fault['msg']})",
+            do="Use a checkpoint that was made by a run of this version.",
+        ) from None
 
 
 def require_same(mine: Contract, theirs: Contract, *, my_name: str, their_name: str) -> None:

@@ -10,11 +10,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.progress import Progress
 
 from glmops.errors import GlmopsError, MachineError, RecipeError
 from glmops.recipe import Recipe, load_recipe
@@ -26,7 +28,7 @@ Body = Callable[[Layout, Recipe], str]
 
 
 def run(stage: str, body: Body) -> None:
-    """Run ``body`` for the recipe named on the command line; it returns one line to say when done."""
+    """Run ``body`` for the recipe named on the command line; it returns the line to say."""
     try:
         name = _only_argument(stage)
         root = project_root()
@@ -43,6 +45,15 @@ def run(stage: str, body: Body) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextmanager
+def progress(label: str, total: float) -> Iterator[Callable[[float], None]]:
+    """A bar on a terminal, nothing elsewhere; call what it yields with the steps just done."""
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
+        task = bars.add_task(label, total=total)
+        yield lambda steps: bars.advance(task, steps)
 
 
 def _only_argument(stage: str) -> str:
@@ -73,7 +84,7 @@ def _stage_lock(layout: Layout, stage: str) -> FileLock:
 
 
 def _end_with_parent() -> None:
-    """End when the process that started this one is gone: a killed driver leaves no stage behind."""
+    """End when the parent process is gone: a killed driver leaves no stage behind."""
     parent = os.getppid()
 
     def watch() -> None:

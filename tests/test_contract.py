@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glmops.contract import contract_for, load_contract, require_same, split_context
-from glmops.errors import IntegrityError, RecipeError
+from glmops.errors import InputError, IntegrityError, RecipeError
 
 SIZES = {"max_prompt_tokens": 9, "max_answer_tokens": 9}
 
@@ -46,6 +46,12 @@ def test_another_limit_is_another_hash_and_both_sides_are_named() -> None:
     assert mine.hash() != theirs.hash()
     with pytest.raises(IntegrityError, match=r"data / model: .*max_prompt_tokens \(9 / 8\)"):
         require_same(mine, theirs, my_name="data", their_name="model")
+
+
+def test_a_file_that_is_no_contract_is_named(tmp_path: Path) -> None:
+    (tmp_path / "contract.json").write_text('{"template": "context-target"}')
+    with pytest.raises(InputError, match=r"contract\.json family: not a contract \(Field required"):
+        load_contract(tmp_path)
 
 
 def test_an_unknown_template_or_family_lists_the_known_ones() -> None:

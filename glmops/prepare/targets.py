@@ -102,7 +102,11 @@ def _holds_triples(target: str) -> bool:
 def _decode(text: str, what: str) -> tuple[Any, int]:
     """The JSON value that ``text`` starts with, and where it ends."""
     try:
-        return _DECODER.raw_decode(text)
+        value, end = _DECODER.raw_decode(text)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value, end
+    except UnicodeEncodeError:  # "\ud800": JSON can spell half a character, UTF-8 cannot hold it
+        raise BadRow(f"{what} spells half a character") from None
     except json.JSONDecodeError as error:
         fault = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
         raise BadRow(f"{what} is not JSON ({fault})") from None

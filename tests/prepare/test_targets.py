@@ -39,6 +39,7 @@ def test_the_shape_of_a_target_tells_its_task(target: str, task: str) -> None:
         ('["耳机"]["咖啡"]', "a second JSON value at character 7"),
         ('["耳机", ""]', "item 2 is empty text, not a label"),
         ('["耳机", " "]', "item 2 is empty text, not a label"),
+        (r'["\ud800"]', "spells half a character"),
         ("[3]", "item 1 is a number, not a label"),
         ("[true]", "item 1 is true, not a label"),
         ('[["耳机"]]', "item 1 is a list, not a label"),

@@ -1,0 +1,75 @@
+"""A checkpoint answers records, greedily and in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from glmops.contract import TEMPLATES, Contract, Prompt, load_contract
+from glmops.errors import InputError
+from glmops.records import Answer, Record
+
+
+def answer(
+    checkpoint: Path,
+    records: Sequence[Record],
+    *,
+    batch_size: int,
+    max_new_tokens: int,
+    on_rows: Callable[[int], None] | None = None,
+) -> list[Answer]:
+    """What the model in ``checkpoint`` writes for each record, in the order of ``records``.
+
+    The checkpoint's own contract.json says how a prompt becomes tokens and where an answer stops.
+
+    Args:
+        batch_size: Rows that are answered together; it does not change the answers.
+        max_new_tokens: Tokens of one answer, its stop token included. An answer that does not stop
+            by then is cut there and marked as not finished.
+        on_rows: Called with the number of rows just answered.
+    Raises:
+        InputError: No records, or the checkpoint or its contract cannot be used.
+    """
+    if not records:
+        raise InputError(checkpoint, "there are no records to answer", do="Enlarge the test split.")
+    contract = _own_contract(checkpoint)
+
+    from glmops.models import load
+    from glmops.models.generation import generate_batches
+    from glmops.models.tokenizers import prompt_ids
+
+    model, tokenizer = load(checkpoint)
+    prompts = [
+        prompt_ids(
+            Prompt(record.head, record.body, record.cue),
+            contract,
+            tokenizer,
+            f"{record.file}:{record.line}",
+        )
+        for record in records
+    ]
+    written = generate_batches(
+        model,
+        tokenizer,
+        prompts,
+        stop=contract.stop,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        on_batch=on_rows,
+    )
+    return [
+        Answer(record.id, record.task, record.prompt, record.target, said.text, said.finished)
+        for record, said in zip(records, written, strict=True)
+    ]
+
+
+def _own_contract(checkpoint: Path) -> Contract:
+    contract = load_contract(checkpoint)
+    if contract.template not in TEMPLATES:
+        raise InputError(
+            checkpoint / "contract.json",
+            "unknown prompt template",
+            got=contract.template,
+            do=f"Known: {', '.join(TEMPLATES)}. Use the glmops that made this checkpoint.",
+        )
+    return contract

@@ -1,0 +1,1 @@
+"""Token ids → a trained checkpoint."""

@@ -21,6 +21,9 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(gt=0)]
+# CPU threads of torch. Part of the recipe, because another number rounds sums in another order.
+# A small model is fastest on one: more of them mostly wait for each other.
+Threads = Positive
 
 
 class Section(BaseModel):
@@ -105,8 +108,7 @@ class Lora(Section):
 
 class Train(Section):
     seed: int
-    threads: Positive
-    """CPU threads of torch. Fixed, because another number rounds sums in another order."""
+    threads: Threads
     base: ScratchBase
     method: Literal["lora"]
     lora: Lora
@@ -119,6 +121,7 @@ class Evaluate(Section):
     split: Literal["dev", "test"]
     batch_size: Positive
     max_new_tokens: Positive
+    threads: Threads
 
 
 class Promote(Section):

@@ -62,18 +62,26 @@ def project_root(start: Path | None = None) -> Path:
 
 
 def link_raw(root: Path, name: str, raw: Path) -> str:
-    """Put a link to the user's rows into data/raw/NAME/; returns that folder, relative to ``root``.
+    """Put a link to the user's rows at data/raw/NAME; returns that path, relative to ``root``.
 
-    A folder with a link in it, because DVC follows a link inside a folder and notices edits
-    behind it, while the rows stay where their owner keeps them.
+    A file becomes a link inside a folder, a folder a link of its own: in both places DVC looks
+    behind the link and notices edits (behind a link to a folder inside a folder it sees nothing),
+    while the rows stay where their owner keeps them.
     """
-    folder = root / "data" / "raw" / name
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.iterdir():
+    place = root / "data" / "raw" / name
+    links = [place] if place.is_symlink() else list(place.glob("*")) if place.is_dir() else []
+    for old in links:
         if old.is_symlink():
             old.unlink()
-    (folder / raw.name).symlink_to(raw.resolve())
-    return folder.relative_to(root).as_posix()
+    if raw.is_dir():
+        if place.is_dir():
+            place.rmdir()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(raw.resolve(), target_is_directory=True)
+    else:
+        place.mkdir(parents=True, exist_ok=True)
+        (place / raw.name).symlink_to(raw.resolve())
+    return place.relative_to(root).as_posix()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -24,6 +24,7 @@ def evaluate(layout: Layout, recipe: Recipe) -> str:
             records,
             batch_size=section.batch_size,
             max_new_tokens=section.max_new_tokens,
+            threads=section.threads,
             on_rows=advance,
         )
     with progress("scoring", len(answers)) as advance:

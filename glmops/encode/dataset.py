@@ -172,5 +172,8 @@ def _measure(rows: Rows) -> dict[str, Any]:
 def _percentiles(values: Sequence[int]) -> dict[str, int]:
     """Nearest-rank percentiles: each is a length that occurs."""
     ordered = sorted(values)
-    ranks = {"p50": 0.50, "p95": 0.95, "max": 1.0}
-    return {name: ordered[max(0, -int(-rank * len(ordered) // 1) - 1)] for name, rank in ranks.items()}
+
+    def at(percent: int) -> int:
+        return ordered[-(-percent * len(ordered) // 100) - 1]  # rank = percent of n, rounded up
+
+    return {"p50": at(50), "p95": at(95), "max": ordered[-1]}

@@ -16,6 +16,7 @@ def answer(
     *,
     batch_size: int,
     max_new_tokens: int,
+    threads: int | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> list[Answer]:
     """What the model in ``checkpoint`` writes for each record, in the order of ``records``.
@@ -26,6 +27,7 @@ def answer(
         batch_size: Rows that are answered together; it does not change the answers.
         max_new_tokens: Tokens of one answer, its stop token included. An answer that does not stop
             by then is cut there and marked as not finished.
+        threads: CPU threads of torch; its own choice when None.
         on_rows: Called with the number of rows just answered.
     Raises:
         InputError: No records, or the checkpoint or its contract cannot be used.
@@ -34,10 +36,14 @@ def answer(
         raise InputError(checkpoint, "there are no records to answer", do="Enlarge the test split.")
     contract = _own_contract(checkpoint)
 
+    import torch
+
     from glmops.models import load
     from glmops.models.generation import generate_batches
     from glmops.models.tokenizers import prompt_ids
 
+    if threads is not None:
+        torch.set_num_threads(threads)
     model, tokenizer = load(checkpoint)
     prompts = [
         prompt_ids(

@@ -15,7 +15,7 @@ _HOMES = {"load": "glmops.models.loading", "load_tokenizer": "glmops.models.toke
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: ``import glmops.models`` must stay possible where torch is not needed."""
+    """Import on first use: ``import glmops.models`` must not load torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -1,4 +1,4 @@
-"""Load a checkpoint from a local folder: safetensors only, no network, none of the folder's code."""
+"""Load a checkpoint from a local folder: safetensors only, no network, no code of the folder's."""
 
 from __future__ import annotations
 

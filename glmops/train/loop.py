@@ -1,4 +1,4 @@
-"""One optimisation run: rows, schedule and model in, history out. The Hugging Face Trainer does it."""
+"""One optimisation run by the Hugging Face Trainer: rows, schedule and model in, history out."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def fit(
             weight_decay=schedule.weight_decay,
             lr_scheduler_type="cosine",
             warmup_steps=round(steps * schedule.warmup_fraction),
-            train_sampling_strategy="group_by_length",
+            # Grouping by length saves a third of the padding, but batches of one task each learn so
+            # much more slowly (demo: dev loss 0.16 after three epochs, against 0.05) that it loses.
+            train_sampling_strategy="random",
             remove_unused_columns=False,
             # Trainer would otherwise average a lost step away and go on.
             logging_nan_inf_filter=False,
@@ -115,7 +117,7 @@ def mean_loss(model: Any, rows: Sequence[Row], pad: int) -> float:
     return total / learnt
 
 
-class _History(TrainerCallback):  # type: ignore[misc]
+class _History(TrainerCallback):
     """Collects the points, measures the dev rows after each epoch, and stops a broken run."""
 
     def __init__(

@@ -1,0 +1,150 @@
+"""A private Prefect server for as long as one run needs it, unless the user names one.
+
+Prefect can start such a server by itself, but that one dies of the Ctrl-C that it should record,
+outlives a killed run, and two that make their first database at once break each other. So the same
+program is started here: in a session of its own, ending with its parent, one start at a time.
+``python -m flows.server FD`` is that process; FD is its listening socket.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from flows.environment import is_private
+from flows.stopping import spared
+from glmops.errors import MachineError
+
+
+@contextmanager
+def available(root: Path) -> Iterator[None]:
+    """Prefect's client in this process talks to a server while this lasts.
+
+    Needs ``environment.apply(root)`` first.
+
+    Raises:
+        MachineError: The private server did not start in time.
+    """
+    if not is_private():
+        yield
+        return
+    home = Path(os.environ["PREFECT_HOME"])
+    home.mkdir(parents=True, exist_ok=True)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
+        os.environ["PREFECT_API_URL"] = url
+        patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
+        log = home / "server.log"
+        with _one_start_at_a_time(home, patience):
+            process = _start(listening, log)
+            try:
+                import prefect.flows  # noqa: F401  takes a second that the server needs too
+
+                _wait_until_ready(process, url, patience, log)
+            except BaseException:
+                _end(process)
+                raise
+    try:
+        with spared(process.pid):
+            yield
+            _deliver_all()
+    finally:
+        _end(process)
+        del os.environ["PREFECT_API_URL"]
+
+
+@contextmanager
+def _one_start_at_a_time(home: Path, patience: float) -> Iterator[None]:
+    try:
+        with FileLock(home / "start.lock", timeout=2 * patience):
+            yield
+    except Timeout:
+        raise MachineError(
+            home, "another run has been starting its server for too long", do="Stop that run."
+        ) from None
+
+
+def _start(listening: socket.socket, log: Path) -> subprocess.Popen[bytes]:
+    descriptor = listening.fileno()
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(descriptor)],
+            cwd=Path(__file__).parents[1],
+            env={**os.environ, "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], url: str, patience: float, log: Path
+) -> None:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    deadline = time.monotonic() + patience
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with direct.open(f"{url}/health", timeout=2) as answer:
+                if answer.status == 200:
+                    return
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    raise MachineError(
+        "Prefect", "its server did not start", do=f"Read {log}, then give the command again."
+    )
+
+
+def _deliver_all() -> None:
+    """Send what Prefect's client still holds in its queues, before the server goes."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=10)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _serve(descriptor: int) -> None:
+    """The server's process."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    config = uvicorn.Config(create_app(), log_level="error", lifespan="on")
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+def _end_with_parent() -> None:
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_parent()
+    _serve(int(sys.argv[1]))

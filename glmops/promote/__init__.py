@@ -1,0 +1,1 @@
+"""promote: an act, not a cached stage. Gate, package, registry, ledger, approvals, the champion."""

@@ -1,0 +1,117 @@
+"""A candidate's MLflow run: found by its digest, restored when deleted, replayed when lost."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from glmops.promote.connection import chunks, connected, experiment_id, run_for, set_tags
+from glmops.promote.package import Package
+from glmops.storage import read_json, sha256_file
+
+VERDICT = "glmops.verdict"
+GATE = "glmops.gate"
+"""Hash of the verdict file that the run shows; when another is due, the run is written again."""
+PARAM_LIMIT = 6000
+"""Characters that MLflow keeps of one parameter."""
+
+
+def record_run(
+    root: Path,
+    package: Package,
+    history: Sequence[Mapping[str, str]],
+    *,
+    verdict_file: Path,
+    report_file: Path,
+    actor: str,
+    replayed: bool,
+) -> tuple[str, bool]:
+    """Make MLflow show this candidate: parameters, metrics, loss curves, report.
+
+    Args:
+        history: Rows of the train stage's history.csv.
+        verdict_file: verdict.json as registration wrote it; its ``outcome`` becomes a tag.
+        replayed: The ledger knows this candidate, so a run that is absent was lost: say so.
+    Returns:
+        The run's id, and whether anything had to be written.
+    """
+    recipe = package.manifest["recipe"]
+    gate = sha256_file(verdict_file)
+    with connected(root) as client:
+        experiment = experiment_id(client, root, recipe)
+        tags = {"glmops.replayed": "true"} if replayed else {}
+        run = run_for(client, experiment, package.digest, "candidate", actor=actor, tags=tags)
+        run_id = run.info.run_id
+        whole = run.info.status == "FINISHED" and run.data.tags.get(GATE) == gate
+        if whole:
+            return run_id, run.info.lifecycle_stage != "active"
+        # Everything is logged with the run's own start time, so that logging again after a kill
+        # writes the same points, not more of them.
+        moment = run.info.start_time
+        _log_numbers(client, run_id, package.manifest, history, moment)
+        for file in (verdict_file, report_file):
+            client.log_artifact(run_id, str(file))
+        for name in ("manifest", "scorecard"):
+            value = package.manifest if name == "manifest" else package.manifest["scorecard"]
+            client.log_text(run_id, _text(value), f"{name}.json")
+        outcome = read_json(verdict_file)["outcome"]
+        set_tags(
+            client,
+            run_id,
+            {
+                VERDICT: outcome,
+                GATE: gate,
+                "mlflow.note.content": f"{outcome}. {package.manifest['description']}",
+            },
+        )
+        client.set_terminated(run_id, "FINISHED")
+        return run_id, True
+
+
+def flatten(value: Any, prefix: str = "", *, joint: str = ".") -> Iterator[tuple[str, Any]]:
+    """Nested mappings as (path, leaf); a list is a leaf."""
+    if not isinstance(value, Mapping):
+        yield prefix, value
+        return
+    for key, inner in value.items():
+        yield from flatten(inner, f"{prefix}{joint}{key}" if prefix else str(key), joint=joint)
+
+
+def _log_numbers(
+    client: Any,
+    run_id: str,
+    manifest: Mapping[str, Any],
+    history: Sequence[Mapping[str, str]],
+    moment: int,
+) -> None:
+    from mlflow.entities import Metric, Param
+
+    params = [Param(key, _text(leaf)[:PARAM_LIMIT]) for key, leaf in flatten(manifest["sections"])]
+    metrics = [
+        Metric(key, float(leaf), moment, 0)
+        for key, leaf in flatten(manifest["scorecard"], joint="/")
+        if isinstance(leaf, int | float)
+    ]
+    metrics += [Metric(name, value, moment, step) for name, value, step in _curves(history)]
+    for batch in chunks(params, 100):
+        client.log_batch(run_id, params=batch)
+    for batch in chunks(metrics, 1000):
+        client.log_batch(run_id, metrics=batch)
+
+
+def _curves(history: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, float, int]]:
+    """Each filled number of history.csv as (phase/column, value, step)."""
+    for row in history:
+        for column in ("loss", "dev_loss", "learning_rate"):
+            value = float(row.get(column) or math.nan)
+            if math.isfinite(value):
+                yield f"{row['phase']}/{column}", value, int(row["step"])
+
+
+def _text(value: Any) -> str:
+    return (
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
+    )

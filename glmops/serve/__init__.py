@@ -1,0 +1,1 @@
+"""Answering with a checkpoint, on a machine that has neither DVC, Prefect nor MLflow."""

@@ -1,0 +1,85 @@
+"""A tokenizer and a GLM small enough to build in a test, and rows for them."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from glmops.contract import Contract, Prompt, contract_for
+from glmops.models.tokenizers import train_tokenizer
+from glmops.recipe import ScratchBase
+from glmops.records import Record
+
+HEAD = "Instruction: 读一读。\nInput: 是什么颜色？\n\n"
+CUE = "\nAnswer: "
+COLOURS = {"草地": "绿", "天空": "蓝", "雪山": "白", "炭块": "黑"}
+
+
+def record(number: int) -> Record:
+    """Row ``number``: a sentence that names a thing, and the thing's colour as a JSON list."""
+    thing = list(COLOURS)[number % len(COLOURS)]
+    return Record(
+        id=f"row-{number}",
+        task="classification",
+        head=HEAD,
+        body=f"第{number}天我看见了{thing}。",
+        cue=CUE,
+        target=f'["{COLOURS[thing]}"]',
+        group=str(number),
+        file="toy.jsonl",
+        line=number + 1,
+    )
+
+
+RECORDS = [record(number) for number in range(24)]
+
+
+def prompt(body: str) -> Prompt:
+    return Prompt(HEAD, body, CUE)
+
+
+def contract(max_prompt_tokens: int = 64, max_answer_tokens: int = 16) -> Contract:
+    return contract_for(
+        "context-target",
+        "glm",
+        max_prompt_tokens=max_prompt_tokens,
+        max_answer_tokens=max_answer_tokens,
+    )
+
+
+@cache
+def tokenizer() -> Any:
+    """Byte-level BPE of the toy rows. Made once; no test may change it."""
+    return train_tokenizer([row.prompt + row.target for row in RECORDS], 320)
+
+
+def base_settings(**changes: Any) -> ScratchBase:
+    schedule = {
+        "epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 0.003,
+        "warmup_fraction": 0.1,
+        "weight_decay": 0.0,
+    }
+    values = {
+        "method": "scratch",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "layers": 2,
+        "heads": 2,
+        "kv_heads": 1,
+        "schedule": schedule,
+    }
+    return ScratchBase.model_validate({**values, **changes})
+
+
+def model(seed: int = 1) -> Any:
+    """A GLM with weights so large that its greedy answers differ from prompt to prompt."""
+    import torch
+    from glmops.models.small import small_glm
+
+    made = small_glm(base_settings(), tokenizer(), max_tokens=80, seed=seed)
+    with torch.no_grad():
+        for weight in made.parameters():
+            weight.mul_(8)
+    return made.eval()

@@ -38,13 +38,19 @@ def run(stage: str, body: Body) -> None:
             said = body(Layout(root, name), recipe)
         Console(highlight=False).print(f"[bold]{stage}[/bold]  {said}")
     except GlmopsError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"{error}", markup=False)
-        if path := os.environ.get(STAGE_ERROR):
-            record = {"exit_code": error.exit_code, "message": str(error), "stage": stage}
-            write_json(Path(path), record)
+        _report(stage, error)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _report(stage: str, error: GlmopsError) -> None:
+    """Tell the driver where there is one, which then tells the people; else tell them."""
+    if path := os.environ.get(STAGE_ERROR):
+        record = {"exit_code": error.exit_code, "message": str(error), "stage": stage}
+        write_json(Path(path), record)
+    else:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(str(error), markup=False)
 
 
 @contextmanager

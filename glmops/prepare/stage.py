@@ -61,7 +61,7 @@ def prepare(
         refusals = sorted([*refusals, *refused], key=lambda refusal: (refusal.file, refusal.line))
     if over_limit(len(refusals), number_read, limit):
         write_table(quarantine, refusals, Refusal)
-        raise _too_many(refusals, number_read, limit, where, shown(quarantine, root))
+        raise _too_many(refusals, number_read, limit, where, quarantine)
     quarantine.unlink(missing_ok=True)
 
     tell("splitting by source text")
@@ -108,7 +108,7 @@ def over_limit(refused: int, rows: int, limit: MaxRefused) -> bool:
 
 
 def _too_many(
-    refusals: Sequence[Refusal], rows: int, limit: MaxRefused, where: str, quarantine: str
+    refusals: Sequence[Refusal], rows: int, limit: MaxRefused, where: str, quarantine: Path
 ) -> InputError:
     """The error that names the first refused rows and says where all of them are."""
     named = [f"\n  {r.file}:{r.line}: {r.reason}" for r in refusals[:NAMED_REFUSALS]]

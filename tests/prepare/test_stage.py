@@ -117,7 +117,7 @@ def test_too_many_refusals_name_the_first_five_and_keep_them_all(tmp_path: Path)
     for line in range(51, 56):
         assert f"\n  data/rows.jsonl:{line}: the line is not JSON" in message
     assert "data/rows.jsonl:56" not in message
-    assert "and 2 more; all are in work/quarantine.parquet" in message
+    assert f"and 2 more; all are in {tmp_path}/work/quarantine.parquet" in message
     kept = read_table(tmp_path / "work" / "quarantine.parquet", Refusal)
     assert [(r.line, r.raw) for r in kept] == [(line, BROKEN) for line in range(51, 58)]
     # Once the rows are mended, the old list goes.

@@ -19,16 +19,16 @@ def share_cache(root: Path, workspace: Path) -> None:
     No git there (it would find the project's), and hard links where the disk has no cheaper ones:
     DVC makes what it links read-only, and stages write new files, so the cache stays as it is.
     """
-    from configobj import ConfigObj  # type: ignore[import-untyped]
+    from dvc.config import Config
 
     cache = ask(root, lambda repo: repo.cache.legacy.path)
-    mine = root / ".dvc" / "config.local"
-    settings = ConfigObj(str(mine) if mine.is_file() else None, encoding="utf-8")
-    settings.setdefault("core", {})["no_scm"] = "true"
-    settings.setdefault("cache", {}).update({"dir": cache, "type": "reflink,hardlink,copy"})
-    settings.filename = str(workspace / ".dvc" / "config.local")
+    mine = Config(str(root / ".dvc")).load_one("local")
     (workspace / ".dvc").mkdir(exist_ok=True)
-    settings.write()
+    with Config(str(workspace / ".dvc")).edit("local") as theirs:
+        theirs.clear()
+        theirs.update(mine)
+        theirs.setdefault("core", {})["no_scm"] = True
+        theirs.setdefault("cache", {}).update(dir=cache, type="reflink,hardlink,copy")
 
 
 def checkout_sources(workspace: Path, name: str) -> None:

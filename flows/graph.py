@@ -125,6 +125,7 @@ def ask(workspace: Path, question: Callable[[Repo], T]) -> T:
     DVC reads names, and looks for its run cache, relative to the current folder; so that is the
     workspace meanwhile, for the whole process. One question at a time.
     """
+    from dvc.config import ConfigError
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
     from dvc.repo import Repo, lock_repo
@@ -142,6 +143,10 @@ def ask(workspace: Path, question: Callable[[Repo], T]) -> T:
                 _make_patient(repo)
                 with lock_repo(repo):
                     return question(repo)
+        except ConfigError as error:
+            raise RecipeError(
+                workspace / ".dvc", f"DVC refuses its settings ({one_line(error)})", do="Mend them."
+            ) from error
         except DvcException as error:
             # Besides the folder's lock there is one for each path; DVC does not wait for that.
             if not isinstance(root_cause(error), LockError):

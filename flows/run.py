@@ -64,9 +64,9 @@ def run(
     """
     root = root.resolve()
     environment.apply(root)
-    plan = workspace.planned(root, name, overrides, raw)
+    plan, stop = workspace.planned(root, name, overrides, raw), stopping.Stop()
     try:
-        with stopping.as_interrupt(), workspace.opened(plan) as here:
+        with stop.interrupting(), workspace.opened(plan) as here:
             again = frozenset[str]()
             if from_stage is not None:
                 again = graph.following(graph.stages(here.path, name), from_stage)
@@ -76,11 +76,12 @@ def run(
                 for address, verdict in expected.items():
                     say(f"{verdict:<8} {address}")
                 return Outcome(None, [], kept, 0, expected)
+            stop.check()
             registry = registry or of_the_project()
             if len(kept) == len(expected):
                 return _registered(here, registry, kept, expected, say)
             arguments = {"overrides": list(overrides), "raw": here.raw, "from_stage": from_stage}
-            return _through_prefect(here, registry, expected, arguments, say)
+            return _through_prefect(here, registry, expected, arguments, say, stop)
     except KeyboardInterrupt:
         say("stopped")
         return Outcome(None, [], [], stopping.STOPPED)
@@ -109,24 +110,32 @@ def _through_prefect(
     expected: dict[str, graph.Verdict],
     arguments: Mapping[str, object],
     say: Callable[[str], None],
+    stop: stopping.Stop,
 ) -> Outcome:
     from flows import server
 
     todo = ", ".join(f"{address} ({verdict})" for address, verdict in expected.items())
     say(f"forecast {todo}")
-    with server.available(here.root):
+    with server.available(stop):
+        from httpx import HTTPError
+
         from flows.retrain import Trip, close_killed_runs, retrain_flow
 
-        trip = Trip()
+        trip = Trip(stop=stop)
         _keep_off_the_console()
         if environment.is_private():
             close_killed_runs(here.key)
         flow = retrain_flow(here.root, registry, say, trip).with_options(flow_run_name=here.key)
-        with trip.stop.listening():
-            state: Any = flow(recipe=here.name, **arguments, return_state=True)
+        try:
+            with stop.listening():
+                stop.check()
+                state: Any = flow(recipe=here.name, **arguments, return_state=True)
+        except HTTPError as error:
+            what = f"its server does not answer any more ({error})"
+            raise MachineError("Prefect", what, do="Give the same command again.") from error
     executed = [address for address, verdict in trip.did.items() if verdict == "run"]
     kept = [address for address in trip.did if address not in executed]
-    stopped = state.is_cancelled() or trip.stop.requested.is_set()
+    stopped = state.is_cancelled() or stop.requested.is_set()
     if trip.registration is None and not stopped:
         raise trip.fault or MachineError("flow", str(state), do="Report it.")
     say(f"ran      {', '.join(executed) or 'no stage'}; kept {', '.join(kept) or 'none'}")

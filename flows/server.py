@@ -22,21 +22,22 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from flows.environment import is_private
-from flows.stopping import spared
+from flows.environment import OPT_IN, is_private
+from flows.stopping import Stop, spared
 from glmops.errors import MachineError
 
 
 @contextmanager
-def available(root: Path) -> Iterator[None]:
+def available(stop: Stop) -> Iterator[None]:
     """Prefect's client in this process talks to a server while this lasts.
 
-    Needs ``environment.apply(root)`` first.
+    Needs ``environment.apply`` first. ``stop`` ends the wait for a server that starts.
 
     Raises:
-        MachineError: The private server did not start in time.
+        MachineError: The private server did not start in time, or the named one does not answer.
     """
     if not is_private():
+        _require_answer(os.environ["PREFECT_API_URL"])
         yield
         return
     home = Path(os.environ["PREFECT_HOME"])
@@ -45,13 +46,13 @@ def available(root: Path) -> Iterator[None]:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         os.environ["PREFECT_API_URL"] = url
         patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
-        log = home / "server.log"
         with _one_start_at_a_time(home, patience):
-            process = _start(listening, log)
+            stop.check()
+            process = _start(listening, home / "server.log")
             try:
                 import prefect.flows  # noqa: F401  takes a second that the server needs too
 
-                _wait_until_ready(process, url, patience, log)
+                _wait_until_ready(process, url, time.monotonic() + patience, stop)
             except BaseException:
                 _end(process)
                 raise
@@ -91,20 +92,33 @@ def _start(listening: socket.socket, log: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait_until_ready(
-    process: subprocess.Popen[bytes], url: str, patience: float, log: Path
+    process: subprocess.Popen[bytes], url: str, deadline: float, stop: Stop
 ) -> None:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + patience
     while process.poll() is None and time.monotonic() < deadline:
+        stop.check()
         try:
-            with direct.open(f"{url}/health", timeout=2) as answer:
-                if answer.status == 200:
-                    return
+            with direct.open(f"{url}/health", timeout=2):
+                return
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             time.sleep(0.1)
-    raise MachineError(
-        "Prefect", "its server did not start", do=f"Read {log}, then give the command again."
-    )
+    log = Path(os.environ["PREFECT_HOME"]) / "server.log"
+    raise MachineError("Prefect", "its server did not start", do=f"Read {log}, then try again.")
+
+
+def _require_answer(url: str) -> None:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10):
+            return
+    except urllib.error.HTTPError:
+        return  # it answers; whether it lets us in is between it and Prefect's client
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            OPT_IN,
+            f"no Prefect server answers there ({error})",
+            got=url,
+            do="Start it, or unset it.",
+        ) from None
 
 
 def _deliver_all() -> None:

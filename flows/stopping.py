@@ -40,6 +40,19 @@ class Stop:
         with _handling(self._note):
             yield
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """SIGINT and SIGTERM are raised as a KeyboardInterrupt, and noted as well.
+
+        Python drops what a handler raises inside a destructor; hence ``check`` at every turn.
+        """
+        with _handling(self._note_and_raise):
+            yield
+
+    def check(self) -> None:
+        if self.requested.is_set():
+            raise KeyboardInterrupt
+
     @property
     def grace_seconds(self) -> float:
         return GRACE_SECONDS if self.times < 2 else 0.0
@@ -51,12 +64,9 @@ class Stop:
             end_processes(0)
             os._exit(STOPPED)
 
-
-@contextmanager
-def as_interrupt() -> Iterator[None]:
-    """SIGTERM acts as Ctrl-C does: as a KeyboardInterrupt."""
-    with _handling(_raise):
-        yield
+    def _note_and_raise(self, number: int, frame: FrameType | None) -> None:
+        self._note(number, frame)
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -108,10 +118,6 @@ def _tell(process: psutil.Process, number: int) -> None:
 
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-
-
-def _raise(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 @contextmanager

@@ -32,8 +32,9 @@ def encode(layout: Layout, recipe: Recipe) -> str:
     write_json(layout.reports("encode") / "metrics.json", metrics)
     refused = metrics["train"]["refused"] + metrics["dev"]["refused"]
     said = f"{metrics['train']['rows']} train and {metrics['dev']['rows']} dev rows"
+    left_out = (layout.encoded / "refused.jsonl").relative_to(layout.root)
     if refused:
-        said += f"; {refused} LEFT OUT because they do not fit (see {layout.encoded}/refused.jsonl)"
+        said += f"; {refused} LEFT OUT because they do not fit (see {left_out})"
     if cut := metrics["train"]["cut-prompts"] + metrics["dev"]["cut-prompts"]:
         said += f"; {cut} prompts cut"
     return said

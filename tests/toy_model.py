@@ -7,11 +7,12 @@ from typing import Any
 
 from glmops.contract import Contract, Prompt, contract_for
 from glmops.models.tokenizers import train_tokenizer
-from glmops.recipe import ScratchBase
+from glmops.recipe import ScratchBase, Train
 from glmops.records import Record
 
 HEAD = "Instruction: 读一读。\nInput: 是什么颜色？\n\n"
 CUE = "\nAnswer: "
+VOCABULARY = 400
 COLOURS = {"草地": "绿", "天空": "蓝", "雪山": "白", "炭块": "黑"}
 
 
@@ -31,7 +32,8 @@ def record(number: int) -> Record:
     )
 
 
-RECORDS = [record(number) for number in range(24)]
+RECORDS = [record(number) for number in range(48)]
+TRAIN, DEV = RECORDS[:40], RECORDS[40:]
 
 
 def prompt(body: str) -> Prompt:
@@ -50,17 +52,10 @@ def contract(max_prompt_tokens: int = 64, max_answer_tokens: int = 16) -> Contra
 @cache
 def tokenizer() -> Any:
     """Byte-level BPE of the toy rows. Made once; no test may change it."""
-    return train_tokenizer([row.prompt + row.target for row in RECORDS], 320)
+    return train_tokenizer([row.prompt + row.target for row in RECORDS], VOCABULARY)
 
 
 def base_settings(**changes: Any) -> ScratchBase:
-    schedule = {
-        "epochs": 1,
-        "batch_size": 8,
-        "learning_rate": 0.003,
-        "warmup_fraction": 0.1,
-        "weight_decay": 0.0,
-    }
     values = {
         "method": "scratch",
         "hidden_size": 32,
@@ -68,7 +63,7 @@ def base_settings(**changes: Any) -> ScratchBase:
         "layers": 2,
         "heads": 2,
         "kv_heads": 1,
-        "schedule": schedule,
+        "schedule": schedule(),
     }
     return ScratchBase.model_validate({**values, **changes})
 
@@ -76,6 +71,7 @@ def base_settings(**changes: Any) -> ScratchBase:
 def model(seed: int = 1) -> Any:
     """A GLM with weights so large that its greedy answers differ from prompt to prompt."""
     import torch
+
     from glmops.models.small import small_glm
 
     made = small_glm(base_settings(), tokenizer(), max_tokens=80, seed=seed)
@@ -83,3 +79,28 @@ def model(seed: int = 1) -> Any:
         for weight in made.parameters():
             weight.mul_(8)
     return made.eval()
+
+
+def train_settings(**changes: Any) -> Train:
+    """LoRA on the toy base, one epoch each: a second or two."""
+    values = {
+        "seed": 1,
+        "threads": 1,
+        "base": base_settings().model_dump(),
+        "method": "lora",
+        "lora": {"rank": 4, "alpha": 8, "dropout": 0.0, "targets": ["q_proj", "down_proj"]},
+        "schedule": schedule(),
+        "export": "merged",
+    }
+    return Train.model_validate({**values, **changes})
+
+
+def schedule(**changes: Any) -> dict[str, Any]:
+    values = {
+        "epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 0.003,
+        "warmup_fraction": 0.1,
+        "weight_decay": 0.0,
+    }
+    return {**values, **changes}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmops.contract import Contract, Prompt
-from glmops.encode.examples import Encoded, encode_record, learn_everything
+from glmops.encode.examples import Encoded, as_plain_text, encode_record
 from glmops.errors import InputError
 from glmops.models.tokenizers import special_ids, train_tokenizer
 from glmops.records import Record
@@ -63,14 +63,9 @@ def encode_dataset(
     special_ids([*contract.before, *contract.between, contract.end, *contract.stop], tokenizer)
     train_rows = _encode_split(train, "train", contract, tokenizer, on_row)
     dev_rows = _encode_split(dev, "dev", contract, tokenizer, on_row)
-    kept = set(train_rows.ids)
-    base = deal_answers([row for row in train if row.id in kept])
-    base_rows = [
-        learn_everything(encode_record(_prompt(row), answer, contract, tokenizer, row.id))
-        for row, answer in base
-    ]
+    base_rows = deal_answers(train_rows.encoded)
     with fresh_folder(folder) as draft:
-        _write_stream(draft / "base.arrow", [row.id for row, _ in base], base_rows)
+        _write_stream(draft / "base.arrow", train_rows.ids, base_rows)
         _write_stream(draft / "train.arrow", train_rows.ids, train_rows.encoded)
         _write_stream(draft / "dev.arrow", dev_rows.ids, dev_rows.encoded)
         tokenizer.save_pretrained(str(draft / "tokenizer"))
@@ -85,15 +80,15 @@ def encode_dataset(
     }
 
 
-def deal_answers(rows: Sequence[Record]) -> list[tuple[Record, str]]:
-    """Every row with the answer of another row: the base learns the words, not the tasks.
+def deal_answers(rows: Sequence[Encoded]) -> list[Encoded]:
+    """Every prompt with the answer of another row: the base learns the words, not the tasks.
 
     The answers go round one shuffled circle, so that of two or more rows none keeps its own.
     """
     order = list(range(len(rows)))
     random.Random(_DEAL_SEED).shuffle(order)
-    giver = {order[i]: order[i - 1] for i in range(len(order))}
-    return [(row, rows[giver[index]].target) for index, row in enumerate(rows)]
+    giver = {order[place]: order[place - 1] for place in range(len(order))}
+    return [as_plain_text(row, rows[giver[index]]) for index, row in enumerate(rows)]
 
 
 def _encode_split(

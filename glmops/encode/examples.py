@@ -51,6 +51,8 @@ def encode_record(
     return Encoded(ids, [0] * len(placed.ids) + [1] * len(answer), placed.cut)
 
 
-def learn_everything(encoded: Encoded) -> Encoded:
-    """The same row as plain text for a base model: prompt and answer are learnt alike."""
-    return encoded._replace(loss_mask=[1] * len(encoded.input_ids))
+def as_plain_text(row: Encoded, giver: Encoded) -> Encoded:
+    """The prompt of ``row`` with the answer of ``giver``, learnt from the first token on."""
+    prompt = row.input_ids[: row.loss_mask.index(1)]
+    ids = prompt + giver.input_ids[giver.loss_mask.index(1) :]
+    return Encoded(ids, [1] * len(ids), row.cut)

@@ -103,7 +103,7 @@ def _open_model(folder: Path, dtype: str) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    with _quiet_transformers():
+    with quiet_transformers():
         try:
             model, found = AutoModelForCausalLM.from_pretrained(
                 str(folder),
@@ -132,8 +132,8 @@ def _open_model(folder: Path, dtype: str) -> Any:
 
 
 @contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without its progress bar and its own report on missing tensors: ours is an error."""
+def quiet_transformers() -> Iterator[None]:
+    """Without its progress bars and its report on missing tensors, of which we make an error."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -74,8 +74,8 @@ def decide(
 
     Args:
         champion: The champion's scores, or None when there is none: then floors alone decide.
-        same_test: Whether both were scored on the same test rows (equal test-set hashes). If not,
-            nothing is compared, and a rule that asks for the comparison refuses.
+        same_test: Whether both are scores of the same test rows by the same metrics (equal
+            hashes). If not, nothing is compared, and a rule that asks for it refuses.
     Raises:
         InputError: A row carries one metric twice.
     """
@@ -95,9 +95,10 @@ def decide(
     checks += [_measure(m, column, theirs, rules) for m, column in mine.items() if m not in ruled]
     if champion is not None and not same_test and rules.max_regression:
         refused.append(
-            "the champion was scored on another test set (its hash differs), so nothing can be "
-            f"compared on {', '.join(rules.max_regression)}. Scoring the champion again comes "
-            "later; until then only rules without promote.max_regression can pass"
+            "the champion was scored on another test set, or by other versions of the metrics (the "
+            f"hashes differ), so nothing can be compared on {', '.join(rules.max_regression)}. "
+            "Scoring the champion again comes later; until then only rules without "
+            "promote.max_regression can pass"
         )
     outcome: Outcome = "refused" if refused else "too few rows" if short else "passed"
     reasons = tuple(dict.fromkeys((*refused, *short)))

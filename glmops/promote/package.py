@@ -43,9 +43,9 @@ class Package:
     manifest: dict[str, Any]
 
     @property
-    def test_set(self) -> str:
-        """Hash of the test rows that the scores belong to."""
-        return str(self.manifest["test"]["sha256"])
+    def test_set(self) -> dict[str, Any]:
+        """What the scores are scores of: the test rows, and the versions of the metrics."""
+        return dict(self.manifest["test"])
 
 
 def sections_of(recipe: Recipe) -> dict[str, Any]:

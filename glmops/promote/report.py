@@ -158,9 +158,15 @@ def _examples(
 
 
 def _also_measured(scorecard: Mapping[str, Any], verdict: Verdict) -> list[tuple[str, Any]]:
-    """What the scorecard says beyond the table of metrics, such as the majority class's share."""
-    seen = {check.metric for check in verdict.checks} | {"test/rows", "test/sha256"}
-    return [(key, value) for key, value in flatten(scorecard, joint="/") if key not in seen]
+    """What the scorecard says of the tasks beyond the table of metrics and its column of rows."""
+    seen = {check.metric for check in verdict.checks}
+    return [
+        (f"{task}/{metric}", value)
+        for task, values in scorecard.items()
+        if task != "test"
+        for metric, value in values.items()
+        if metric != "rows" and f"{task}/{metric}" not in seen
+    ]
 
 
 def _shorten(text: str) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from glmops.errors import InputError, RecipeError, RefusedError
 from glmops.promote import ledger, package, registry
@@ -113,17 +114,19 @@ def resolve(now: Standing, prefix: str) -> str:
     raise RecipeError(where, what, got=prefix, do=there)
 
 
-def judge(root: Path, now: Standing, digest: str, mine: Sequence[Score], test_set: str) -> Verdict:
+def judge(
+    root: Path, now: Standing, digest: str, mine: Sequence[Score], test_set: Mapping[str, Any]
+) -> Verdict:
     """The gate on these scores, against the stored scores of whom the digest has to face.
 
     Args:
-        test_set: Hash of the test rows behind ``mine``.
+        test_set: The manifest's ``test``: what ``mine`` are scores of.
     """
     opponent = now.opponent(digest)
     if opponent is None:
         return decide(mine, None, now.rules, same_test=True)
     folder = registry.find_package(root, now.recipe, opponent)
-    theirs = read_json(folder / "manifest.json")["test"]["sha256"]
+    theirs = read_json(folder / "manifest.json")["test"]
     return decide(mine, package.scores(folder), now.rules, same_test=theirs == test_set)
 
 
@@ -143,7 +146,7 @@ def present_verdict(root: Path, now: Standing, digest: str, actor: str) -> Verdi
             "its verdict was for other rules or another champion, and its package is not stored",
             do=f"Run `glmops run {now.recipe}` again: the gate then decides anew.",
         ) from None
-    test_set = read_json(folder / "manifest.json")["test"]["sha256"]
+    test_set = read_json(folder / "manifest.json")["test"]
     verdict = judge(root, now, digest, package.scores(folder), test_set)
     registry.mark(root, now.recipe, digest, verdict.outcome)
     record_gate(root, now, digest, verdict, actor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
@@ -24,18 +25,22 @@ COLOURS = {
 
 def status_table(entry: Mapping[str, Any]) -> RenderableType:
     """One entry of ``promotion.status`` as a table, with its warnings below."""
-    table = Table(title=f"{entry['recipe']}: {_champion(entry)}", title_justify="left")
-    for heading in ("digest", "state", "metrics", "decisions", "by", "age"):
-        table.add_column(heading, overflow="fold")
+    title = f"{entry['recipe']}: {_champion(entry)}"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("digest", "state and decisions", "metrics", "made"):
+        table.add_column(heading, no_wrap=heading in ("digest", "metrics"))
     for candidate in entry["candidates"][:SHOWN]:
         colour = COLOURS.get(candidate["state"], "default")
         table.add_row(
             candidate["digest"][:12],
-            f"[{colour}]{candidate['state']}[/{colour}]",
+            "\n".join(
+                [
+                    f"[{colour}]{candidate['state']}[/{colour}]",
+                    *(_decision(one) for one in candidate["approvals"]),
+                ]
+            ),
             "\n".join(f"{m} {show(v)}" for m, v in candidate["metrics"].items()),
-            "\n".join(_decision(one) for one in candidate["approvals"]) or "–",
-            escape(candidate["actor"]),
-            _age(candidate["age_seconds"]),
+            f"{_age(candidate['age_seconds'])} ago by {escape(candidate['actor'])}",
         )
     notes = [f"[yellow]warning[/yellow]  {escape(warning)}" for warning in entry["warnings"]]
     if (more := len(entry["candidates"]) - SHOWN) > 0:

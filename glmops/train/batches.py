@@ -61,25 +61,34 @@ def _checked_row(where: str, ids: list[int], mask: list[int], vocabulary: int) -
     # The first token has nothing before it that could predict it, so its label does not count.
     if len(ids) != len(mask) or not any(mask[1:]):
         raise InputError(
-            where, "no token of it is learnt", got=f"{len(ids)} tokens", do="Run encode again."
+            where, f"none of its {len(ids)} tokens is learnt", do="Run encode again."
         )
     labels = [token if learnt else IGNORED for token, learnt in zip(ids, mask, strict=True)]
     return {"input_ids": ids, "labels": labels}
 
 
-def right_padded(pad: int) -> Callable[[Sequence[Row]], dict[str, torch.Tensor]]:
-    """A collator that pads each batch to its own longest row, at the right."""
+def right_padded(pad: int) -> Callable[[Sequence[Row]], dict[str, Any]]:
+    """A collator that pads each batch to its own longest row, at the right.
+
+    It gives no attention mask: causal attention never looks to the right, where the padding is,
+    and without a mask torch takes its faster path. ``labels`` cover only the last
+    ``logits_to_keep`` places, before which nothing is learnt, so that no logits are made there.
+    """
 
     def collate(rows: Sequence[Row]) -> dict[str, Any]:
         width = max(len(row["input_ids"]) for row in rows)
-
-        def padded(column: list[list[int]], filler: int) -> torch.Tensor:
-            return torch.tensor([each + [filler] * (width - len(each)) for each in column])
-
+        # The logits that predict the first learnt token stand one place before it.
+        keep = width - max(0, min(_first_learnt(row["labels"]) for row in rows) - 1)
+        ids_BT = [row["input_ids"] + [pad] * (width - len(row["input_ids"])) for row in rows]
+        labels_BT = [row["labels"] + [IGNORED] * (width - len(row["labels"])) for row in rows]
         return {
-            "input_ids": padded([row["input_ids"] for row in rows], pad),
-            "labels": padded([row["labels"] for row in rows], IGNORED),
-            "attention_mask": padded([[1] * len(row["input_ids"]) for row in rows], 0),
+            "input_ids": torch.tensor(ids_BT),
+            "labels": torch.tensor(labels_BT)[:, -keep:],
+            "logits_to_keep": keep,
         }
 
     return collate
+
+
+def _first_learnt(labels: Sequence[int]) -> int:
+    return next(place for place, label in enumerate(labels) if label != IGNORED)

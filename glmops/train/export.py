@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from glmops.contract import Contract
+from glmops.models.loading import quiet_transformers
 from glmops.storage import fresh_folder, write_json
 
 
@@ -18,7 +19,8 @@ def save_checkpoint(
     Nothing in the folder tells the time, the machine or the run: equal models give equal bytes.
     """
     with fresh_folder(folder) as draft:
-        model.save_pretrained(str(draft))
+        with quiet_transformers():
+            model.save_pretrained(str(draft))
         tokenizer.save_pretrained(str(draft))
         contract.save(draft)
         write_json(draft / "lineage.json", lineage)

@@ -20,20 +20,21 @@ from flows import environment
 environment.apply(pathlib.Path(sys.argv[1]))
 from prefect.settings import get_current_settings
 seen = get_current_settings()
-from mlflow.telemetry.utils import is_telemetry_disabled
+if sys.argv[2:]:
+    from mlflow.telemetry.utils import is_telemetry_disabled
 print(json.dumps({
     "api": seen.api.url, "key": bool(seen.api.key), "home": str(seen.home),
     "database": seen.server.database.connection_url.get_secret_value(),
-    "analytics": seen.server.analytics_enabled, "mlflow quiet": is_telemetry_disabled(),
+    "analytics": seen.server.analytics_enabled, "mlflow quiet": bool(sys.argv[2:]) and is_telemetry_disabled(),
     "patience": seen.server.ephemeral.startup_timeout_seconds,
 }))
 """
 
 
-def seen(root: Path, **inherited: str) -> dict[str, object]:
-    """The settings as Prefect and MLflow read them in a process that inherits ``inherited``."""
+def seen(root: Path, *libraries: str, **inherited: str) -> dict[str, object]:
+    """The settings as Prefect (and MLflow, if named) reads them in a process of such variables."""
     done = subprocess.run(
-        [sys.executable, "-c", SEEN, str(root)], cwd=root, capture_output=True, text=True,
+        [sys.executable, "-c", SEEN, str(root), *libraries], cwd=root, capture_output=True, text=True,
         check=True, env={**os.environ, "PYTHONPATH": str(ROOT), **inherited},
     )  # fmt: skip
     return json.loads(done.stdout.strip().split("\n")[-1])
@@ -46,6 +47,7 @@ def test_runs_on_a_laptop_never_reach_a_server_that_the_user_had_set(tmp_path: P
     )
     found = seen(
         tmp_path,
+        "mlflow",
         PREFECT_HOME=str(tmp_path / "home"),
         PREFECT_PROFILE="work",
         PREFECT_API_URL="http://198.51.100.8/api",

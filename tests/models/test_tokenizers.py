@@ -36,7 +36,9 @@ def test_the_control_tokens_come_first_and_in_order() -> None:
     assert special_ids(SPECIAL_TOKENS, toy.tokenizer()) == list(range(len(SPECIAL_TOKENS)))
 
 
-@pytest.mark.parametrize("text", ["", "草地", "ascii only", "🙂 emoji\t\r\n", "\x00\ufffd𠮷 é", "1949年"])
+@pytest.mark.parametrize(
+    "text", ["", "草地", "ascii only", "🙂 emoji\t\r\n", "\x00\ufffd𠮷 é", "1949年"]
+)
 def test_any_text_survives_the_round_trip(text: str) -> None:
     assert toy.tokenizer().decode(text_ids(text, toy.tokenizer())) == text
 
@@ -44,7 +46,7 @@ def test_any_text_survives_the_round_trip(text: str) -> None:
 def test_equal_texts_give_equal_bytes_on_disk(tmp_path: Path) -> None:
     texts = [row.prompt + row.target for row in toy.RECORDS]
     for name in ("a", "b"):
-        train_tokenizer(iter(texts), 320).save_pretrained(str(tmp_path / name))
+        train_tokenizer(iter(texts), toy.VOCABULARY).save_pretrained(str(tmp_path / name))
     assert sha256_tree(tmp_path / "a") == sha256_tree(tmp_path / "b")
 
 
@@ -92,7 +94,9 @@ def test_an_over_long_prompt_loses_only_the_end_of_its_body(character: str, limi
 
 
 def test_a_question_that_alone_is_too_long_is_refused_by_the_name_of_its_row() -> None:
-    with pytest.raises(InputError, match=r"toy.jsonl:7: the prompt without its body has \d+ tokens"):
+    with pytest.raises(
+        InputError, match=r"toy.jsonl:7: the prompt without its body has \d+ tokens"
+    ):
         place_prompt(toy.prompt("草地"), toy.contract(12), toy.tokenizer(), "toy.jsonl:7")
 
 

@@ -169,19 +169,36 @@ def _answer(id: str, task: str, target: str, answer: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+RULES = {
+    "floors": {"classification/accuracy": 0.9, "triples/f1": 0.6},
+    "max_regression": {"classification/accuracy": 0.02, "triples/f1": 0.03},
+    "min_rows": 1,
+    "approvals": 1,
+}
+
+
 def make_workshop(root: Path) -> Workshop:
+    """A project with the demo's recipe, under rules that the tests' numbers were chosen for."""
     (root / "recipes").mkdir(parents=True)
     (root / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
-    shutil.copy(DEMO, root / "recipes" / "demo.yaml")
+    recipe = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
+    recipe |= {"promote": RULES, "description": "This proves the pipeline, not a model."}
+    text = yaml.safe_dump(recipe, allow_unicode=True)
+    (root / "recipes" / "demo.yaml").write_text(text, encoding="utf-8")
     return Workshop(root)
 
 
 @pytest.fixture(scope="session")
 def empty_mlflow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's database, migrated and empty: making one costs seconds, copying it does not."""
+    """MLflow's database, migrated and empty: making one costs seconds, copying it does not.
+
+    It is made where an earlier attempt was killed in the middle and left its draft.
+    """
     from glmops.promote.connection import connected
 
     root = tmp_path_factory.mktemp("mlflow")
+    (root / ".mlflow.db.draft").write_bytes(b"half a database")
+    (root / ".mlflow.db.draft-journal").write_bytes(b"half a journal")
     with connected(root) as client:
         client.search_experiments()
     return root / "mlflow.db"
@@ -195,6 +212,22 @@ def new_workshop(tmp_path: Path, empty_mlflow: Path) -> Callable[[str], Workshop
         return made
 
     return make
+
+
+@pytest.fixture
+def wiped(tmp_path: Path, empty_mlflow: Path) -> Callable[[Workshop], Workshop]:
+    """The same project after its tracking database was lost.
+
+    In another place, because MLflow keeps a database open as long as its process lives.
+    """
+
+    def wipe(workshop: Workshop) -> Workshop:
+        root = tmp_path / "wiped"
+        shutil.copytree(workshop.root, root)
+        shutil.copy(empty_mlflow, root / "mlflow.db")
+        return Workshop(root)
+
+    return wipe
 
 
 @pytest.fixture

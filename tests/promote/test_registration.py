@@ -80,7 +80,8 @@ def test_the_run_shows_parameters_scores_and_every_point_of_the_loss(workshop) -
         dev = client.get_metric_history(run.info.run_id, "lora/dev_loss")
         files = {item.path for item in client.list_artifacts(run.info.run_id)}
     params, metrics = run.data.params, run.data.metrics
-    assert params["train.base.schedule.learning_rate"] == "0.003"  # recipes/demo.yaml
+    rate = workshop.recipe.train.base.schedule.learning_rate
+    assert params["train.base.schedule.learning_rate"] == str(rate)
     assert json.loads(params["prepare.tasks"]) == ["classification", "triples"]
     assert metrics["classification/accuracy"] == pytest.approx(114 / 120)
     assert metrics["test/rows"] == 240
@@ -144,39 +145,19 @@ def test_a_lost_report_is_written_again(workshop) -> None:
     assert len(decided(workshop.root)) == 2
 
 
-def test_a_wiped_tracking_database_is_replayed(workshop, empty_mlflow: Path) -> None:
-    """In a process of its own, as a user would: MLflow keeps a database open while it lives."""
+def test_a_wiped_tracking_database_is_replayed(workshop, wiped) -> None:
     first = workshop.register()
-    program = textwrap.dedent(
-        """
-        import sys
-        from pathlib import Path
-        from glmops.promote import promotion
-        from glmops.recipe import load_recipe
-        from glmops.storage import Layout
-        root = Path(sys.argv[1])
-        layout, recipe = Layout(root, "demo"), load_recipe(root, "demo")
-        done = promotion.register(root, layout, recipe, overrides={})
-        assert not done.already
-        from mlflow import MlflowClient
-        client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    (workshop.root / "mlflow.db").unlink()
+    assert workshop.already() is None
+    again = wiped(workshop)
+    assert again.register().digest == first.digest
+    assert again.mlflow_rows() == ONE
+    assert len(decided(again.root)) == 2
+    assert again.already() is not None
+    with connected(again.root) as client:
         (run,) = client.search_runs([client.get_experiment_by_name("demo").experiment_id])
         assert run.data.tags["glmops.replayed"] == "true"
         assert len(client.get_metric_history(run.info.run_id, "lora/loss")) == 30
-        print(done.digest)
-        """
-    )
-    (workshop.root / "mlflow.db").unlink()
-    assert workshop.already() is None
-    shutil.copy(empty_mlflow, workshop.root / "mlflow.db")  # what MLflow would make, in seconds
-    said = subprocess.run(
-        [sys.executable, "-c", program, str(workshop.root)], capture_output=True, text=True,
-        cwd=workshop.root, check=True,
-    )  # fmt: skip
-    assert said.stdout.strip() == first.digest
-    assert workshop.mlflow_rows() == ONE
-    assert len(decided(workshop.root)) == 2
-    assert workshop.already() is not None
 
 
 STEPS = [

@@ -100,6 +100,12 @@ def test_a_project_without_mlflow_is_read_without_making_one(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+def test_a_database_killed_while_it_was_made_is_made_anew(empty_mlflow: Path) -> None:
+    """MLflow itself never opens a half-migrated SQLite file again, hence the draft."""
+    assert [path.name for path in empty_mlflow.parent.iterdir()] == ["mlflow.db"]
+    assert tracking.aliases(empty_mlflow, "demo") == {}
+
+
 def test_a_plain_mlflow_in_the_project_shows_the_same_store(workshop, monkeypatch) -> None:
     """`mlflow ui` opens MLflow's default, relative to the folder it is started in."""
     from mlflow import MlflowClient

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import toy_model as toy
+
+from glmops.encode.dataset import encode_dataset
+from glmops.train.candidate import Data, read_encoded
+
+
+@pytest.fixture(scope="session")
+def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the encode stage writes for the toy records."""
+    folder = tmp_path_factory.mktemp("encode") / "toy"
+    encode_dataset(toy.TRAIN, toy.DEV, toy.contract(), vocab_size=toy.VOCABULARY, folder=folder)
+    return folder
+
+
+@pytest.fixture
+def data(encoded: Path) -> Data:
+    return read_encoded(encoded)

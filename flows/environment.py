@@ -51,7 +51,12 @@ def stage_settings() -> dict[str, str]:
     """The variables of a stage process: stage commands say `python`, which must be this one."""
     here = str(Path(sys.executable).parent)
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    return {**QUIET, "PATH": os.pathsep.join([here, *(p for p in path if p != here)])}
+    return {
+        **QUIET,
+        "PATH": os.pathsep.join([here, *(p for p in path if p != here)]),
+        # A stage ends when this process is gone (pipelines/process.py).
+        "GLMOPS_DRIVER_PID": str(os.getpid()),
+    }
 
 
 def apply(root: Path) -> None:

@@ -3,7 +3,7 @@
 Prefect can start such a server by itself, but that one dies of the Ctrl-C that it should record,
 outlives a killed run, and two that make their first database at once break each other. So the same
 program is started here: in a session of its own, ending with its parent, one start at a time.
-``python -m flows.server FD`` is that process; FD is its listening socket.
+``python -m flows.server FD PARENT`` is that process; FD is its listening socket.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _start(listening: socket.socket, log: Path) -> subprocess.Popen[bytes]:
     descriptor = listening.fileno()
     with log.open("ab") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "flows.server", str(descriptor)],
+            [sys.executable, "-m", "flows.server", str(descriptor), str(os.getpid())],
             cwd=Path(__file__).parents[1],
             env={**os.environ, "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
             pass_fds=[descriptor],
@@ -148,8 +148,11 @@ def _serve(descriptor: int) -> None:
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 
-def _end_with_parent() -> None:
-    parent = os.getppid()
+def _end_with(parent: int) -> None:
+    """End when the process that started this one is gone: nobody else would stop the server.
+
+    Its number is given, since it may be gone before this process can ask who it was.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -160,5 +163,5 @@ def _end_with_parent() -> None:
 
 
 if __name__ == "__main__":
-    _end_with_parent()
+    _end_with(int(sys.argv[2]))
     _serve(int(sys.argv[1]))

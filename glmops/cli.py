@@ -72,7 +72,7 @@ def run(
         raw=str(raw) if raw else None,
         from_stage=from_stage,
         dry=dry,
-        say=people.print,
+        say=lambda line: people.print(line, markup=False),
     )
     _say_outcome(recipe, outcome)
     raise typer.Exit(outcome.exit_code)

@@ -23,6 +23,7 @@ from glmops.recipe import Recipe, load_recipe
 from glmops.storage import Layout, project_root, write_json
 
 STAGE_ERROR = "GLMOPS_STAGE_ERROR"
+DRIVER_PID = "GLMOPS_DRIVER_PID"
 
 Body = Callable[[Layout, Recipe], str]
 
@@ -33,7 +34,7 @@ def run(stage: str, body: Body) -> None:
         name = _only_argument(stage)
         root = project_root()
         recipe = load_recipe(root, name)
-        _end_with_parent()
+        _end_with_driver()
         with _stage_lock(Layout(root, name), stage):
             said = body(Layout(root, name), recipe)
         Console(highlight=False).print(f"[bold]{stage}[/bold]  {said}")
@@ -89,13 +90,28 @@ def _stage_lock(layout: Layout, stage: str) -> FileLock:
     return lock
 
 
-def _end_with_parent() -> None:
-    """End when the parent process is gone: a killed driver leaves no stage behind."""
+def _end_with_driver() -> None:
+    """End when the driver or the parent process is gone: a killed run leaves no stage behind.
+
+    The driver's pid is given, because a stage imports for seconds before it comes here, and by
+    then its parent may already be another.
+    """
     parent = os.getppid()
+    driver = int(os.environ.get(DRIVER_PID, parent))
 
     def watch() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent and _exists(driver):
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+    threading.Thread(target=watch, name="end-with-driver", daemon=True).start()
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it is somebody else's, so it is there
+        return True
+    return True

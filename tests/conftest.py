@@ -7,16 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import QUICK, ROOT, Project, copy_project, edit_recipe
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Project:
-    """A fresh project with the quick recipe; nothing has run in it."""
-    made = copy_project(tmp_path / "project")
-    edit_recipe(made.root, QUICK)
-    made.git("commit", "-qam", "quick")
-    return made
+from project import ROOT
 
 
 @pytest.fixture(scope="session")

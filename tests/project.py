@@ -86,3 +86,11 @@ def copy_project(to: Path) -> Project:
     project.git("add", "-A")
     project.git("commit", "-qm", "copy")
     return project
+
+
+def quick_project(to: Path) -> Project:
+    """A copy of this project with the quick recipe, committed; nothing has run in it."""
+    project = copy_project(to)
+    edit_recipe(project.root, QUICK)
+    project.git("commit", "-qam", "quick")
+    return project

@@ -25,7 +25,8 @@ if sys.argv[2:]:
 print(json.dumps({
     "api": seen.api.url, "key": bool(seen.api.key), "home": str(seen.home),
     "database": seen.server.database.connection_url.get_secret_value(),
-    "analytics": seen.server.analytics_enabled, "mlflow quiet": bool(sys.argv[2:]) and is_telemetry_disabled(),
+    "analytics": seen.server.analytics_enabled,
+    "mlflow quiet": bool(sys.argv[2:]) and is_telemetry_disabled(),
     "patience": seen.server.ephemeral.startup_timeout_seconds,
 }))
 """
@@ -34,8 +35,9 @@ print(json.dumps({
 def seen(root: Path, *libraries: str, **inherited: str) -> dict[str, object]:
     """The settings as Prefect (and MLflow, if named) reads them in a process of such variables."""
     done = subprocess.run(
-        [sys.executable, "-c", SEEN, str(root), *libraries], cwd=root, capture_output=True, text=True,
-        check=True, env={**os.environ, "PYTHONPATH": str(ROOT), **inherited},
+        [sys.executable, "-c", SEEN, str(root), *libraries],
+        cwd=root, capture_output=True, text=True, check=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **inherited},
     )  # fmt: skip
     return json.loads(done.stdout.strip().split("\n")[-1])
 

@@ -230,7 +230,8 @@ def test_ctrl_c_while_the_server_starts_leaves_nothing_behind(
     os.kill(driver.pid, signal.SIGINT)
     said, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130, said
-    assert still_alive(children) == []
+    # Or within a second, when the signal came before the driver knew that it had started it.
+    until(lambda: not still_alive(children), "the server ended", 5)
     assert starts(toy) == []
 
 

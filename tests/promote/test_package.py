@@ -17,12 +17,11 @@ def made(workshop, out: Path, **overrides) -> Package:
     return build(workshop.layout, sections_of(workshop.recipe), overrides=overrides, out=out)
 
 
-def test_equal_inputs_give_equal_digests_in_any_place(workshop, new_workshop) -> None:
-    other = new_workshop("elsewhere")
+def test_equal_inputs_give_equal_digests_in_any_place(workshop, elsewhere) -> None:
     time.sleep(0.01)
-    other.train("first")
+    elsewhere.train("first")
     first = made(workshop, workshop.root / "a")
-    assert made(other, other.root / "b").digest == first.digest
+    assert made(elsewhere, elsewhere.root / "b").digest == first.digest
     assert str(workshop.root) not in json.dumps(first.manifest)
 
 

@@ -6,6 +6,7 @@ that occur, and the floors. Nothing is written before every row was read and eve
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ DESCRIPTION = (
     "A small model trained from scratch on a CPU, to try the pipeline on these rows. For real use, "
     "raise the floors to what the model's users need."
 )
+# Optimiser steps that a model of the demo's size needs to learn: few rows need more epochs.
+STEPS = 500
 # For few rows: larger shares, so that a hash of few texts leaves no side empty.
 FEW = {"dev": 0.1, "test": 0.2, "seed": 13}
 COMMENT = """Made by `glmops new`. The floors are where to start: what always answering the most
@@ -115,6 +118,9 @@ def _recipe_text(root: Path, records: list[Record], format: str) -> str:
     recipe["prepare"]["tasks"] = tasks
     if _texts(records) < texts_needed(Split.model_validate(dict(recipe["prepare"]["split"]))):
         recipe["prepare"]["split"].update(FEW)
+    for schedule in (recipe["train"]["base"]["schedule"], recipe["train"]["schedule"]):
+        enough = math.ceil(STEPS * schedule["batch_size"] / len(records))
+        schedule["epochs"] = max(schedule["epochs"], enough)
     recipe["promote"]["floors"] = _floors(records, tasks)
     recipe["promote"]["max_regression"] = {}
     recipe.yaml_set_start_comment(COMMENT)

@@ -83,7 +83,9 @@ def _say_outcome(recipe: str, outcome: Outcome) -> None:
     if registration is None:
         return
     short = registration.digest[:12]
-    people.print(f"report   {escape(str(registration.report))}")
+    report, here = Path(registration.report), Path.cwd()
+    shown = report.relative_to(here) if report.is_relative_to(here) else report
+    people.print(f"report   {escape(str(shown))}")
     if not registration.verdict.passed:
         people.print(
             f"[red]gate     {registration.verdict.outcome}[/red]: {short} is not promotable"

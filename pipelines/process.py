@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 
 from glmops.errors import GlmopsError, MachineError, RecipeError
@@ -37,7 +38,7 @@ def run(stage: str, body: Body) -> None:
         _end_with_driver()
         with _stage_lock(Layout(root, name), stage):
             said = body(Layout(root, name), recipe)
-        Console(highlight=False).print(f"[bold]{stage}[/bold]  {said}")
+        Console(highlight=False).print(f"[bold]{stage:<9}[/bold]{escape(said)}")
     except GlmopsError as error:
         _report(stage, error)
         sys.exit(error.exit_code)

@@ -38,7 +38,7 @@ def digests(project: Project) -> set[str]:
 
 def ran(output: str) -> list[str]:
     """The stages whose own closing line is in the output."""
-    return [stage for stage in STAGES if f"\n{stage}  " in "\n" + output]
+    return [stage for stage in STAGES if f"\n{stage:<9}" in "\n" + output]
 
 
 @pytest.fixture(scope="module")

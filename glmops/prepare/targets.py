@@ -37,6 +37,7 @@ def labels_in(target: str) -> list[str]:
     labels: list[Any] = parse_json(target, what)
     if not labels:
         raise BadRow(f"{what} is empty")
+    _require_writable(labels, what)
     for place, label in enumerate(labels, start=1):
         if isinstance(label, dict):
             raise BadRow(f"{what}: item {place} is an object (triples belong in a {FENCE} block)")
@@ -57,6 +58,7 @@ def triples_in(target: str) -> list[dict[str, Any]]:
         raise BadRow(f"the target holds more than one {FENCE} block")
     if not isinstance(value, list):
         raise BadRow(f"{what} is {shape(value)}, not a list of triples")
+    _require_writable(value, what)
     for place, triple in enumerate(value, start=1):
         if not isinstance(triple, dict):
             raise BadRow(f"{what}: item {place} is {shape(triple)}, not an object")
@@ -88,6 +90,14 @@ def shape(value: object) -> str:
     return "a list" if isinstance(value, list) else "a number"
 
 
+def _require_writable(value: object, what: str) -> None:
+    """JSON can spell half of a character pair ("\\ud800"); UTF-8 cannot hold it."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise BadRow(f"{what} spells half a character") from None
+
+
 def _holds_triples(target: str) -> bool:
     """Whether prose leads to a block of triples; a block of other JSON leaves it free text."""
     if FENCE not in target:
@@ -102,11 +112,7 @@ def _holds_triples(target: str) -> bool:
 def _decode(text: str, what: str) -> tuple[Any, int]:
     """The JSON value that ``text`` starts with, and where it ends."""
     try:
-        value, end = _DECODER.raw_decode(text)
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-        return value, end
-    except UnicodeEncodeError:  # "\ud800": JSON can spell half a character, UTF-8 cannot hold it
-        raise BadRow(f"{what} spells half a character") from None
+        return _DECODER.raw_decode(text)
     except json.JSONDecodeError as error:
         fault = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
         raise BadRow(f"{what} is not JSON ({fault})") from None

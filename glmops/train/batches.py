@@ -60,9 +60,7 @@ def _checked_row(where: str, ids: list[int], mask: list[int], vocabulary: int) -
         )
     # The first token has nothing before it that could predict it, so its label does not count.
     if len(ids) != len(mask) or not any(mask[1:]):
-        raise InputError(
-            where, f"none of its {len(ids)} tokens is learnt", do="Run encode again."
-        )
+        raise InputError(where, f"none of its {len(ids)} tokens is learnt", do="Run encode again.")
     labels = [token if learnt else IGNORED for token, learnt in zip(ids, mask, strict=True)]
     return {"input_ids": ids, "labels": labels}
 

@@ -25,6 +25,7 @@ from glmops.storage import STAGES, sha256_tree
 
 pytestmark = pytest.mark.timeout(1500)
 
+COMMIT = "mlflow.source.git.commit"
 OUTPUTS = ("data/prepared/demo", "data/encoded/demo", "models/demo")
 
 
@@ -126,6 +127,10 @@ def test_dvc_and_mlflow_show_two_runs_side_by_side(project: Project, ran_twice: 
     assert {run.data.tags["glmops.digest"] for run in found} == {ran_twice.first, ran_twice.second}
     assert all("triples/f1" in run.data.metrics for run in found)
     assert {run.data.params["train.seed"] for run in found} == {"1", "2"}
+    commits = {run.data.params["train.seed"]: run.data.tags[COMMIT] for run in found}
+    assert commits["1"] == project.git("rev-parse", "HEAD").strip()
+    # The run with another seed came from a snapshot, whose recipe has that seed.
+    assert "seed: 2" in project.git("show", f"{commits['2']}:recipes/demo.yaml")
 
 
 def test_promotion_replaces_repeats_and_rolls_back(project: Project, ran_twice: Ran) -> None:

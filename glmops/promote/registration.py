@@ -18,7 +18,7 @@ from glmops.promote.connection import writing
 from glmops.promote.gate import Verdict
 from glmops.promote.ledger import Entry
 from glmops.promote.package import Package
-from glmops.promote.runs import record_run
+from glmops.promote.runs import commit_of, record_run
 from glmops.promote.standing import (
     Standing,
     judge,
@@ -72,6 +72,7 @@ def register(
             verdict_file=_verdict_file(layout),
             report_file=_report_file(layout),
             actor=actor,
+            commit=commit_of(root, layout.root),
             replayed=known,
         )
         stored = verdict.passed and _store(root, layout, sections, overrides, digest, run_id)

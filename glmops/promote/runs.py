@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ def record_run(
     verdict_file: Path,
     report_file: Path,
     actor: str,
+    commit: str,
     replayed: bool,
 ) -> tuple[str, bool]:
     """Make MLflow show this candidate: parameters, metrics, loss curves, report.
@@ -34,6 +36,7 @@ def record_run(
     Args:
         history: Rows of the train stage's history.csv.
         verdict_file: verdict.json as registration wrote it; its ``outcome`` becomes a tag.
+        commit: What ``commit_of`` found, or an empty string.
         replayed: The ledger knows this candidate, so a run that is absent was lost: say so.
     Returns:
         The run's id, and whether anything had to be written.
@@ -43,6 +46,7 @@ def record_run(
     with connected(root) as client:
         experiment = experiment_id(client, root, recipe)
         tags = {"glmops.replayed": "true"} if replayed else {}
+        tags |= {"mlflow.source.git.commit": commit} if commit else {}
         run = run_for(client, experiment, package.digest, "candidate", actor=actor, tags=tags)
         run_id = run.info.run_id
         whole = run.info.status == "FINISHED" and run.data.tags.get(GATE) == gate
@@ -69,6 +73,21 @@ def record_run(
         )
         client.set_terminated(run_id, "FINISHED")
         return run_id, True
+
+
+def commit_of(root: Path, workspace: Path) -> str:
+    """The git commit that a run's files came from; "…-dirty" when uncommitted edits were in them.
+
+    A run in a snapshot has a commit of its own, which holds those edits. Empty outside of git.
+    """
+    snapshot = f"refs/glmops/runs/{workspace.name}"
+    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    question = describe if workspace == root else ["rev-parse", "--verify", "--quiet", snapshot]
+    try:
+        said = subprocess.run(["git", *question], cwd=root, capture_output=True, text=True)
+    except FileNotFoundError:
+        return ""
+    return said.stdout.strip() if said.returncode == 0 else ""
 
 
 def flatten(value: Any, prefix: str = "", *, joint: str = ".") -> Iterator[tuple[str, Any]]:

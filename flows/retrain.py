@@ -24,6 +24,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import State, StateType
 from prefect.states import Cancelled, Completed, Crashed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
+from rich.console import Console
 
 from flows import environment, graph, workspace
 from flows.faults import StageDied
@@ -148,7 +149,8 @@ def _follow(
 
     def register() -> str:
         layout, recipe = Layout(here.path, here.name), load_recipe(here.path, here.name)
-        found = registry.register(here.root, layout, recipe, overrides=here.recorded)
+        with Console(stderr=True).status("registering the candidate"):
+            found = registry.register(here.root, layout, recipe, overrides=here.recorded)
         trip.registration = found
         return "Completed" if found.verdict.passed else "Refused"
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from flows import environment, graph, stopping, workspace
 from flows.registry import of_the_project
 from glmops.errors import MachineError
@@ -100,7 +102,8 @@ def _registered(
     found = registry.already_registered(here.root, layout, recipe, overrides=here.recorded)
     if found is None:
         say("register")
-        found = registry.register(here.root, layout, recipe, overrides=here.recorded)
+        with Console(stderr=True).status("registering the candidate"):
+            found = registry.register(here.root, layout, recipe, overrides=here.recorded)
     return Outcome(found, [], kept, _code(found), expected)
 
 

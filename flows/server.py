@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from rich.console import Console
 
 from flows.environment import OPT_IN, is_private
 from flows.stopping import Stop, spared
@@ -46,7 +47,8 @@ def available(stop: Stop) -> Iterator[None]:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/api"
         os.environ["PREFECT_API_URL"] = url
         patience = float(os.environ["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"])
-        with _one_start_at_a_time(home, patience):
+        waiting = Console(stderr=True).status("starting a private Prefect server")
+        with waiting, _one_start_at_a_time(home, patience):
             stop.check()
             process = _start(listening, home / "server.log")
             try:

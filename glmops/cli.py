@@ -124,7 +124,8 @@ def check(
     """Validate raw rows without a recipe; exit code 2 if any row is refused."""
     from glmops.prepare.check import check as check_rows
 
-    found = check_rows(path, format)
+    with complaints.status("checking the rows"):
+        found = check_rows(path, format)
     if as_json:
         _print_json(found)
     else:
@@ -180,7 +181,8 @@ def promote(recipe: Name, digest: Digest, actor: Actor = "") -> None:
     """Make an approved candidate the champion."""
     from glmops.promote import promotion
 
-    done = promotion.promote(project_root(), recipe, digest, actor=actor or _user())
+    with complaints.status("moving the champion"):
+        done = promotion.promote(project_root(), recipe, digest, actor=actor or _user())
     people.print(done.sentence)
 
 
@@ -189,7 +191,8 @@ def rollback(recipe: Name, actor: Actor = "", reason: Reason = "") -> None:
     """Bring the champion before this one back."""
     from glmops.promote import promotion
 
-    done = promotion.rollback(project_root(), recipe, actor=actor or _user(), reason=reason)
+    with complaints.status("moving the champion"):
+        done = promotion.rollback(project_root(), recipe, actor=actor or _user(), reason=reason)
     people.print(done.sentence)
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from project import ROOT
+
+# A shell's background job is started with Ctrl-C ignored, and all that it starts inherits that: a
+# Prefect worker then never ends. Tests that end processes must not depend on who called them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,7 @@ def test_the_checkpoint_is_whole_and_says_where_it_comes_from(data: Data, tmp_pa
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert tokenizer.get_vocab() == data.tokenizer.get_vocab()
     assert load_contract(folder) == data.contract
+    assert {file.stat().st_mode & 0o777 for file in folder.iterdir()} == {0o644}
     lineage = read_json(folder / "lineage.json")
     assert len(lineage["base"].pop("sha256")) == 64
     assert lineage == {

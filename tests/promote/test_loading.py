@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +11,6 @@ import pytest
 from glmops.contract import load_contract
 from glmops.promote import registry
 from glmops.promote.connection import connected
-from glmops.promote.versions import LOADER
 from glmops.recipe import ScratchBase
 
 CONTEXT = "Instruction: 读。\nInput: 问？\n\n句子。\nAnswer: "
@@ -21,8 +19,6 @@ CONTEXT = "Instruction: 读。\nInput: 问？\n\n句子。\nAnswer: "
 @pytest.fixture
 def tiny_checkpoint(workshop) -> Path:
     """The workshop's checkpoint with a real GLM of a few thousand weights and its tokenizer."""
-    if importlib.util.find_spec(LOADER) is None:
-        pytest.skip(f"NOT RUN: {LOADER} is not there")
     from glmops.models.small import small_glm
     from glmops.models.tokenizers import train_tokenizer
 

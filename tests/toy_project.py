@@ -57,6 +57,7 @@ stages:
 STAGE = """\
 import json, os, pathlib, subprocess, sys, time, yaml
 stage, name = sys.argv[1:]
+parent = os.getppid()  # before anything is noted: a test may kill the driver right after
 section = yaml.safe_load(pathlib.Path("recipes", name + ".yaml").read_text())[stage]
 if starts := os.environ.get("TOY_STARTS"):
     with open(starts, "a") as file:
@@ -66,7 +67,7 @@ if told.startswith("sleep:"):
     below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     with open(starts, "a") as file:
         print("below", below.pid, file=file)
-    parent, end = os.getppid(), time.monotonic() + float(told.partition(":")[2])
+    end = time.monotonic() + float(told.partition(":")[2])
     while time.monotonic() < end and os.getppid() == parent:
         time.sleep(0.05)
     below.kill()

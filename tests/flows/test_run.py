@@ -189,7 +189,8 @@ def test_a_run_that_was_killed_and_stopped_ends_as_an_undisturbed_one(
     assert len(server) == 1
     killed.kill()
     killed.wait()
-    until(lambda: not still_alive(server), "the server of a killed run ends", 10)
+    left = [*server, *(pid for _, pid in starts(toy))]
+    until(lambda: not still_alive(left), "the server and the stage of a killed run end", 10)
 
     noted = len(starts(toy))
     stopped = start_driver(toy, {"TOY_TRAIN": "sleep:300"})

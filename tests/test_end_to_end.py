@@ -1,7 +1,7 @@
 """The main job as a user does it: commands, exit codes, and what they leave behind.
 
 Training is what costs, so most tests share one project in which the recipe ran twice; the recipe is
-the demo's, shortened. `test_the_demo_learns` runs the real one.
+the demo's, shortened. test_demo.py runs the real one.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, copy_project, quick_project
+from project import Project, quick_project
 
 from glmops.storage import STAGES, sha256_tree
 
@@ -292,31 +292,3 @@ def test_dvc_alone_builds_the_same_with_no_server(ran_twice: Ran, tmp_path: Path
     assert not (project.root / ".glmops" / "prefect").exists()
     assert ran(project.glmops("run", "demo").stdout) == []
     assert digests(project) == {ran_twice.first}
-
-
-@pytest.fixture(scope="module")
-def real_recipe(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    return copy_project(tmp_path_factory.mktemp("real") / "project")
-
-
-def test_the_demo_learns(real_recipe: Project) -> None:
-    real_recipe.glmops("run", "demo")
-    card = json.loads((real_recipe.root / "reports/demo/evaluate/scorecard.json").read_text())
-    assert card["classification"]["accuracy"] >= 0.9
-    assert card["classification"]["majority"] <= 0.3
-    assert card["triples"]["f1"] >= 0.6
-
-
-def test_real_rows_are_refused_with_reasons(
-    real_recipe: Project, shared: Callable[[str], Path]
-) -> None:
-    rows = shared("data/mixed/mixed_train_dataset.jsonl")
-    refused = real_recipe.glmops("run", "demo", "--raw", str(rows), code=3)
-    assert "triples/f1 is" in refused.stdout
-    runs = real_recipe.root / ".glmops" / "runs"
-    metrics = json.loads(next(runs.glob("*/reports/demo/prepare/metrics.json")).read_text())
-    assert metrics["rows"]["accepted"] == 902  # the data's README: 902 rows, no repeated row
-    verdict = json.loads(next(runs.glob("*/reports/demo/promote/verdict.json")).read_text())
-    assert verdict["passed"] is False
-    candidates = {c["digest"]: c["verdict"] for c in status(real_recipe)["candidates"]}
-    assert list(candidates.values()).count("passed") <= 1  # the sample rows' own candidate

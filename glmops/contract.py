@@ -6,8 +6,7 @@ One object, one hash. ``encode`` writes it beside the tokens, ``train`` into the
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,32 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from glmops.errors import InputError, IntegrityError, lookup
 from glmops.storage import read_json, sha256_json, write_json
-
-
-class Prompt(NamedTuple):
-    """A prompt in the three parts that truncation must tell apart; only ``body`` may be cut."""
-
-    head: str
-    body: str
-    cue: str
-
-
-# The layout of the published multi-task rows: an instruction, a question above the first blank
-# line, the text asked about (which may have paragraphs), and the answer cue. A context without
-# these parts is all body.
-_CONTEXT = re.compile(
-    r"(?P<head>Instruction: .*?\nInput: (?:.*?\n\n)?)(?P<body>.*)(?P<cue>\nAnswer: ?)", re.DOTALL
-)
-
-
-def split_context(fields: Mapping[str, str]) -> Prompt:
-    """``context`` of a context-target row → head (instruction and question), body (text), cue."""
-    context = fields["context"]
-    match = _CONTEXT.fullmatch(context)
-    return Prompt(**match.groupdict()) if match else Prompt("", context, "")
-
-
-TEMPLATES: dict[str, Callable[[Mapping[str, str]], Prompt]] = {"context-target": split_context}
+from glmops.templates import TEMPLATES, Prompt
 
 
 class TokenLayout(NamedTuple):
@@ -73,7 +47,7 @@ class Contract(BaseModel):
     truncation: Literal["cut-body-end"] = "cut-body-end"
 
     def prompt(self, fields: Mapping[str, str]) -> Prompt:
-        return lookup(TEMPLATES, self.template, "contract template")(fields)
+        return lookup(TEMPLATES, self.template, "contract template").prompt(fields)
 
     def hash(self) -> str:
         return sha256_json(self.model_dump(mode="json"))

@@ -9,8 +9,8 @@ from typing import Literal, TypeVar
 
 from glmops.errors import InputError
 
-Task = Literal["classification", "triples", "generation"]
-TASKS: tuple[Task, ...] = ("classification", "triples", "generation")
+Task = Literal["classification", "triples", "keywords", "generation"]
+TASKS: tuple[Task, ...] = ("classification", "triples", "keywords", "generation")
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 

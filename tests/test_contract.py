@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from glmops.contract import contract_for, load_contract, require_same, split_context
+from glmops.contract import contract_for, load_contract, require_same
 from glmops.errors import InputError, IntegrityError, RecipeError
+from glmops.templates import TEMPLATES
 
 SIZES = {"max_prompt_tokens": 9, "max_answer_tokens": 9}
 
@@ -29,7 +30,7 @@ SIZES = {"max_prompt_tokens": 9, "max_answer_tokens": 9}
     ],
 )
 def test_a_context_splits_into_head_body_and_cue(context: str, parts: tuple[str, ...]) -> None:
-    assert split_context({"context": context}) == parts
+    assert TEMPLATES["context-target"].prompt({"context": context}) == parts
     assert "".join(parts) == context
 
 
@@ -55,7 +56,7 @@ def test_a_file_that_is_no_contract_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_template_or_family_lists_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="Known: context-target"):
-        contract_for("alpaca", "glm", **SIZES)
+    with pytest.raises(RecipeError, match="Known: ad-text, context-target"):
+        contract_for("recipe", "glm", **SIZES)
     with pytest.raises(RecipeError, match=r"encode\.family: unknown name"):
         contract_for("context-target", "bert", **SIZES)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from glmops.contract import Contract, Prompt, contract_for
+from glmops.contract import Contract, contract_for
 from glmops.models.tokenizers import train_tokenizer
 from glmops.recipe import ScratchBase, Train
 from glmops.records import Record
+from glmops.templates import Prompt
 
 HEAD = "Instruction: 读一读。\nInput: 是什么颜色？\n\n"
 CUE = "\nAnswer: "

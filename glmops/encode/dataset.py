@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmops.contract import Contract, Prompt
+from glmops.contract import Contract
 from glmops.encode.examples import Encoded, as_plain_text, encode_record
 from glmops.errors import InputError
 from glmops.models.tokenizers import special_ids, train_tokenizer
 from glmops.records import Record
 from glmops.storage import fresh_folder, write_jsonl
+from glmops.templates import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from glmops.contract import Contract, Prompt
+from glmops.contract import Contract
 from glmops.errors import InputError
 from glmops.models.tokenizers import place_prompt, special_ids, text_ids
+from glmops.templates import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from glmops.contract import TEMPLATES, Contract, Prompt, load_contract
+from glmops.contract import Contract, load_contract
 from glmops.errors import InputError
 from glmops.records import Answer, Record
+from glmops.templates import TEMPLATES, Prompt
 
 
 def answer(

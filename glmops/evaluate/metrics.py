@@ -15,6 +15,8 @@
                     precision       matched / answered                                         0-1
                     recall          matched / expected                                         0-1
                     json-valid      share of answers that read as a fenced list of triples     0-1
+    keywords        f1, precision,  as for triples; keywords match without case and spacing      0-1
+                    recall
     generation      rouge-1, -2     F of the word pairs and words both texts share (jieba)     0-100
     and triples     rouge-l         F of the longest common subsequence of words               0-100
                     bleu-4          BLEU of 1 to 4 characters, smoothing method 3              0-100
@@ -33,7 +35,7 @@ from typing import NamedTuple, TypeVar
 
 from glmops.errors import InputError, lookup
 from glmops.evaluate import texts
-from glmops.evaluate.reading import Triple, parse_label, parse_triples
+from glmops.evaluate.reading import Triple, parse_keywords, parse_label, parse_triples
 
 Parts = dict[str, tuple[float, float]]
 """One row: metric → numerator and denominator. Over rows, a metric is sum / sum."""
@@ -61,6 +63,10 @@ def true_label(text: str, where: str) -> str:
 
 def true_triples(text: str, where: str) -> frozenset[Triple]:
     return _readable(parse_triples(text), text, where, "a fenced ```json list of triples")
+
+
+def true_keywords(text: str, where: str) -> frozenset[str]:
+    return _readable(parse_keywords(text) or None, text, where, "keywords, separated by commas")
 
 
 def classification(pairs: Pairs) -> Iterator[Parts]:
@@ -99,15 +105,22 @@ def triples(pairs: Pairs) -> Iterator[Parts]:
     truths = pairs.truths(true_triples)
     for truth, answer, text in zip(truths, pairs.predictions, generation(pairs), strict=True):
         found = parse_triples(answer)
-        answered = found or frozenset()
-        matched = len(truth & answered)
-        yield {
-            "f1": (2.0 * matched, float(len(truth) + len(answered))),
-            "precision": (float(matched), float(len(answered))),
-            "recall": (float(matched), float(len(truth))),
-            "json-valid": (float(found is not None), 1.0),
-            **text,
-        }
+        valid = {"json-valid": (float(found is not None), 1.0)}
+        yield {**_overlap(truth, found or frozenset()), **valid, **text}
+
+
+def keywords(pairs: Pairs) -> Iterator[Parts]:
+    for truth, answer in zip(pairs.truths(true_keywords), pairs.predictions, strict=True):
+        yield _overlap(truth, parse_keywords(answer))
+
+
+def _overlap(truth: frozenset[T], answered: frozenset[T]) -> Parts:
+    matched = len(truth & answered)
+    return {
+        "f1": (2.0 * matched, float(len(truth) + len(answered))),
+        "precision": (float(matched), float(len(answered))),
+        "recall": (float(matched), float(len(truth))),
+    }
 
 
 def generation(pairs: Pairs) -> Iterator[Parts]:
@@ -127,6 +140,7 @@ class Metrics(NamedTuple):
 METRICS: dict[str, Metrics] = {
     "classification": Metrics(classification, "classification-1", "accuracy"),
     "triples": Metrics(triples, f"triples-1 {texts.VERSION}", "f1"),
+    "keywords": Metrics(keywords, "keywords-1", "f1"),
     "generation": Metrics(generation, texts.VERSION, "rouge-l"),
 }
 

@@ -8,9 +8,11 @@ guess here would be a score that the model did not earn.
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, NamedTuple, NoReturn
 
 FENCE = "```"
+_SEPARATOR = re.compile(r"[,，;；、\n]")
 
 
 class Triple(NamedTuple):
@@ -67,6 +69,16 @@ def parse_triples(answer: str) -> frozenset[Triple] | None:
         return None
     triples = [_triple(item) for item in items]
     return None if None in triples else frozenset(t for t in triples if t is not None)
+
+
+def parse_keywords(answer: str) -> frozenset[str]:
+    """The keywords between commas, semicolons and line ends, each folded to lower case.
+
+    Chinese papers separate with ，、and ； and English ones with , and ; alike; there is no answer
+    that cannot be read, only an empty one.
+    """
+    words = (" ".join(word.split()).casefold() for word in _SEPARATOR.split(answer))
+    return frozenset(word for word in words if word)
 
 
 def _triple(item: Any) -> Triple | None:

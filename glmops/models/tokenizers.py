@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from glmops.contract import Contract, Prompt
+from glmops.contract import Contract
 from glmops.errors import InputError, RecipeError
+from glmops.templates import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

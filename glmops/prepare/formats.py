@@ -9,12 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from glmops.contract import TEMPLATES
 from glmops.errors import lookup
 from glmops.prepare.files import Line, RawFile, lines_of, raw_files, require_json_lines
 from glmops.prepare.targets import BadRow, parse_json, shape, task_of
 from glmops.records import Record, Refusal
 from glmops.storage import sha256_text
+from glmops.templates import TEMPLATES
 
 Reader = Callable[[RawFile], Iterator[Record | Refusal]]
 
@@ -94,7 +94,7 @@ def record_of(
 ) -> Record:
     """A record from checked fields; its id depends on prompt and target alone."""
     task = task_of(target)
-    prompt = TEMPLATES[template](fields)
+    prompt = TEMPLATES[template].prompt(fields)
     return Record(
         id=sha256_text("".join(prompt) + "\0" + target)[:16],
         task=task,

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from glmops.contract import Prompt, load_contract
+from glmops.contract import load_contract
 from glmops.errors import InputError
 from glmops.evaluate.answers import answer
 from glmops.models import load
 from glmops.models.tokenizers import prompt_ids
 from glmops.records import Record
+from glmops.templates import Prompt
 
 
 def one_token_at_a_time(checkpoint: Path, row: Record, limit: int) -> tuple[str, bool]:

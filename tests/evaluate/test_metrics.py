@@ -94,6 +94,16 @@ def test_triples_are_counted_over_all_rows_and_only_exact_ones_match() -> None:
     assert {"rouge-1", "rouge-2", "rouge-l", "bleu-4"} < set(got)
 
 
+def test_keywords_are_sets_whatever_separates_them() -> None:
+    got = score(
+        "keywords", ["Gene  Therapy；RNA,rna, x", "肺癌、"], ["rna, gene therapy", "肺癌，化疗"]
+    )
+    # answered {gene therapy, rna, x} of {rna, gene therapy}: 2; answered {肺癌} of {肺癌, 化疗}: 1
+    assert got == pytest.approx({"precision": 3 / 4, "recall": 3 / 4, "f1": 3 / 4})
+    with pytest.raises(InputError, match=r"references\[0\]: expected keywords, .*got ' ，'"):
+        score("keywords", ["x"], [" ，"])
+
+
 def test_the_order_of_triples_and_of_keys_does_not_matter() -> None:
     turned = '```json\n[{"object": "d", "predicate": "b", "subject": "a"}, '
     turned += '{"predicate": "b", "object": "c", "subject": "a"}]\n```'
@@ -130,7 +140,7 @@ def test_no_rows_or_different_numbers_are_refused(
 
 
 def test_an_unknown_task_names_the_known_ones() -> None:
-    with pytest.raises(RecipeError, match="Known: classification, generation, triples"):
+    with pytest.raises(RecipeError, match="Known: classification, generation, keywords, triples"):
         score("translation", ["a"], ["a"])
     assert set(METRICS) == set(TASKS)
 
@@ -144,6 +154,6 @@ def test_no_answer_whatever_stops_the_scoring(task: str) -> None:
     target = triples("abc") if task == "triples" else "水果"
     got = score(task, nasty, [target] * len(nasty))
     # Shared brackets and quotes give a triples answer some ROUGE; nothing else is earned.
-    earned = {"classification": "accuracy", "triples": "f1", "generation": "rouge-1"}[task]
+    earned = {"classification": "accuracy", "generation": "rouge-1"}.get(task, "f1")
     assert got[earned] == 0.0
     assert got.get("json-valid", 0.0) == 0.0

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import toy_model as toy
 
-from glmops.contract import Prompt
 from glmops.errors import InputError, RecipeError
 from glmops.models.tokenizers import (
     SPECIAL_TOKENS,
@@ -19,6 +18,7 @@ from glmops.models.tokenizers import (
     train_tokenizer,
 )
 from glmops.storage import sha256_tree
+from glmops.templates import Prompt
 
 
 def test_a_control_token_that_a_user_types_stays_plain_text() -> None:

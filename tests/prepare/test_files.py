@@ -40,7 +40,7 @@ def refused(path: Path) -> str:
     [
         (b"", "the file is empty"),
         (b"\xef\xbb\xbf\n \n", "the file is empty"),
-        (gzip.compress(GOOD.encode()), "this is a gzip file"),
+        (gzip.compress(GOOD.encode(), mtime=0), "this is a gzip file"),
         (bz2.compress(GOOD.encode()), "this is a bzip2 file"),
         (GOOD.encode("utf-16"), "this is UTF-16 text"),
         (bytes(range(256)) * 4, "this is a binary file"),

@@ -114,6 +114,8 @@ def read_json(path: Path) -> Any:
         raise InputError(
             f"{path}:{error.lineno}", f"not JSON ({error.msg})", do="Make the file again."
         ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(path, f"not UTF-8 ({error.reason})", do="Make the file again.") from None
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from glmops.errors import RecipeError
+from glmops.models.quantization import require_full_precision
 from glmops.recipe import Train
 
 
@@ -52,7 +53,12 @@ METHODS: dict[str, Callable[[Any, Train], Any]] = {"lora": low_rank, "scratch": 
 
 
 def merged(model: Any) -> Any:
-    """The plain model again, with what an adapter learnt added to its weights."""
+    """The plain model again, with what an adapter learnt added to its weights.
+
+    Raises:
+        InputError: The weights are quantised: merging into them would round the adapter away.
+    """
+    require_full_precision(model)
     return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 import toy_model as toy
 
-from glmops.errors import RecipeError
+from glmops.errors import InputError, RecipeError
 from glmops.train.methods import METHODS, merged
 
 LORA = toy.train_settings().lora.model_dump()
@@ -64,3 +64,12 @@ def test_a_target_that_the_model_lacks_is_refused_with_those_it_has() -> None:
     known = "down_proj, gate_up_proj, k_proj, o_proj, q_proj, v_proj"
     with pytest.raises(RecipeError, match=rf"got 'query_key_value'\. Known: {known}\."):
         METHODS["lora"](toy.model(), settings)
+
+
+def test_a_quantised_model_is_never_merged_into() -> None:
+    """The class of bitsandbytes' 4-bit weights is what tells; nothing is computed here."""
+    from bitsandbytes.nn import Linear4bit
+
+    model = torch.nn.Sequential(Linear4bit(64, 64, quant_type="nf4"))
+    with pytest.raises(InputError, match="merged into full precision only"):
+        merged(model)

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from glmops.errors import GlmopsError
+from glmops.errors import GlmopsError, InputError
 from glmops.recipe import load_recipe
 from glmops.storage import project_root
 
@@ -117,21 +117,30 @@ def new(
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(help="A raw file or a folder of them.")],
+    path: Annotated[Path, typer.Argument(help="A raw file, a folder or a glob.")],
     format: Annotated[str, typer.Option("--format", help="The raw format, e.g. context-target.")],
+    column: Annotated[list[str] | None, typer.Option(help="Of a table: FIELD=COLUMN.")] = None,
+    template: Annotated[str | None, typer.Option(help="Not the format's own template.")] = None,
+    separator: Annotated[str | None, typer.Option(help="Between a table's columns.")] = None,
+    encoding: Annotated[str, typer.Option(help="auto, utf-8 or gb18030.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Validate raw rows without a recipe; exit code 2 if any row is refused."""
-    from glmops.prepare.check import check as check_rows
+    """Validate raw rows without a recipe; exit code 2 if any row, or the file, is refused."""
+    from glmops.prepare import check as checking
 
-    with complaints.status("checking the rows"):
-        found = check_rows(path, format)
+    settings = {"template": template, "separator": separator, "encoding": encoding}
+    try:
+        with complaints.status("checking the rows"):
+            columns = checking.columns_of(column or [])
+            found = checking.check(path, format, columns=columns, **settings)
+    except InputError as fault:
+        if not as_json:
+            raise
+        found = checking.refused_file(path, format, fault)
     if as_json:
         _print_json(found)
     else:
-        for refusal in found["refusals"]:
-            people.print(escape(f"{refusal['file']}:{refusal['line']}: {refusal['reason']}"))
-        people.print(f"{found['rows']} rows, {found['accepted']} good, {found['refused']} refused")
+        people.print("\n".join(checking.summary(found)), markup=False)
     raise typer.Exit(2 if found["refused"] else 0)
 
 
@@ -211,6 +220,66 @@ def predict(
         folder = promotion.champion_folder(project_root(), model) / "model"
     for row in predict_file(folder, contexts):
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@app.command("import-model")
+def import_model(
+    source: Annotated[Path, typer.Argument(help="A downloaded original-format checkpoint.")],
+    target: Annotated[Path, typer.Argument(help="The native folder to write; new or empty.")],
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, bfloat16 or float16; else as it is stored.")
+    ] = None,
+) -> None:
+    """Original-format ChatGLM, ChatGLM2, ChatGLM3 or GLM-4 → native safetensors.
+
+    Runs none of the checkpoint's code. A killed import goes on where it was when run again.
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from glmops.models.original.importing import import_model as import_checkpoint
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    bars = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=complaints,
+        transient=True,
+        disable=not complaints.is_terminal,
+    )
+    with bars:
+        bar = bars.add_task("checking", total=None)
+        done = import_checkpoint(
+            source,
+            target,
+            dtype=dtype,
+            on_step=lambda what, count, total: bars.update(
+                bar, description=what, completed=count, total=total
+            ),
+        )
+    if done.already:
+        people.print(f"Nothing to do: {escape(str(target))} holds this import, whole.")
+        return
+    size = f"{done.bytes / 1e9:.2f} GB" if done.bytes >= 1e8 else f"{done.bytes / 1e6:.2f} MB"
+    people.print(
+        f"[green]imported[/green] {done.kind}: {done.tensors} tensors, {size} in "
+        f"{escape(str(target))}. import.json there has the hashes."
+    )
+    if not done.tokenizer:
+        people.print("[yellow]The source has no tokenizer[/yellow], so the target has none either.")
+
+
+@app.command("import-adapter")
+def import_adapter(
+    source: Annotated[Path, typer.Argument(help="An official prefix or a remote-code LoRA.")],
+    target: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
+    base: Annotated[Path, typer.Option(help="The model it was trained on, in either format.")],
+    to: Annotated[str, typer.Option(help="native, or original for the way back.")] = "native",
+) -> None:
+    """An adapter trained with the published GLM code → a native one, with equal results."""
+    from glmops.models.original.adapters import import_adapter as convert
+
+    kind = convert(source, target, base=base, to=to)
+    people.print(f"[green]imported[/green] a {kind}: {escape(str(target))}")
 
 
 def _user() -> str:

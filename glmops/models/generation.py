@@ -43,14 +43,13 @@ def generate_batches(
         max_new_tokens: Tokens of one answer, the stop token included.
         on_batch: Called after each batch with the number of rows in it.
     Raises:
-        InputError: A prompt is empty, or the tokenizer lacks a stop token.
+        InputError: A prompt is empty or leaves too few positions, or the tokenizer lacks a stop
+            token.
     """
     import torch
     from transformers import GenerationConfig
 
-    for index, prompt in enumerate(prompts):
-        if not prompt:
-            raise InputError(f"prompt {index + 1}", "has no tokens", do="Give it some text.")
+    _require_room(prompts, max_new_tokens, getattr(model.config, "n_positions", None))
     stop_ids = special_ids(stop, tokenizer)
     greedy = GenerationConfig(
         do_sample=False,
@@ -75,6 +74,25 @@ def generate_batches(
         if on_batch:
             on_batch(len(batch))
     return [answers[index] for index in range(len(prompts))]
+
+
+def _require_room(
+    prompts: Sequence[Sequence[int]], max_new_tokens: int, positions: int | None
+) -> None:
+    """``positions`` is the length of a learned table (GPT-1, GPT-2); rotary models have none."""
+    for index, prompt in enumerate(prompts):
+        if not prompt:
+            raise InputError(f"prompt {index + 1}", "has no tokens", do="Give it some text.")
+        # The last token of an answer is never read, so it needs no position.
+        needed = len(prompt) + max_new_tokens - 1
+        if positions and needed > positions:
+            raise InputError(
+                f"prompt {index + 1}",
+                f"with {max_new_tokens} tokens of answer it needs more than the model's "
+                f"{positions} positions",
+                got=needed,
+                do="Shorten the prompt or the answer, or train with a larger max_prompt_tokens.",
+            )
 
 
 def _left_padded(rows: Sequence[Sequence[int]], pad: int) -> tuple[Any, Any]:

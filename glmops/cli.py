@@ -208,7 +208,7 @@ def rollback(recipe: Name, actor: Actor = "", reason: Reason = "") -> None:
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="A recipe (its champion) or a checkpoint folder.")],
-    contexts: Annotated[Path, typer.Argument(help="JSON Lines, each with a `context`.")],
+    rows: Annotated[Path, typer.Argument(help="JSON Lines with the fields of the prompt.")],
 ) -> None:
     """Answer rows with a champion or any local checkpoint; one JSON answer a line."""
     from glmops.serve.predict import predict_file
@@ -218,7 +218,7 @@ def predict(
         from glmops.promote import promotion
 
         folder = promotion.champion_folder(project_root(), model) / "model"
-    for row in predict_file(folder, contexts):
+    for row in predict_file(folder, rows):
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

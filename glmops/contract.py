@@ -6,7 +6,7 @@ One object, one hash. ``encode`` writes it beside the tokens, ``train`` into the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -28,6 +28,13 @@ class TokenLayout(NamedTuple):
 LAYOUTS: dict[str, TokenLayout] = {
     # GLM-4 base rows without chat roles: [gMASK] <sop> prompt answer <|endoftext|>
     "glm": TokenLayout(("[gMASK]", "<sop>"), (), "<|endoftext|>"),
+    # Everything before <sop> is seen from both sides: prompt [gMASK] <sop> answer <eop>
+    "chatglm": TokenLayout((), ("[gMASK]", "<sop>"), "<eop>"),
+    # [gMASK] sop prompt answer </s>
+    "chatglm2": TokenLayout(("[gMASK]", "sop"), (), "</s>"),
+    "chatglm3": TokenLayout(("[gMASK]", "sop"), (), "</s>"),
+    # A plain left-to-right model: prompt answer <|endoftext|>
+    "gpt": TokenLayout((), (), "<|endoftext|>"),
 }
 
 
@@ -36,7 +43,8 @@ class Contract(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    template: str
+    templates: dict[str, str]
+    """Names of the prompt templates, and the hash of what each says."""
     family: str
     before: tuple[str, ...]
     between: tuple[str, ...]
@@ -46,8 +54,21 @@ class Contract(BaseModel):
     max_answer_tokens: int
     truncation: Literal["cut-body-end"] = "cut-body-end"
 
-    def prompt(self, fields: Mapping[str, str]) -> Prompt:
-        return lookup(TEMPLATES, self.template, "contract template").prompt(fields)
+    def prompt(self, fields: Mapping[str, object], template: str | None = None) -> Prompt:
+        """The prompt of one row; ``template`` says which, where the contract has several."""
+        if template is None and len(self.templates) > 1:
+            raise InputError(
+                "template",
+                "this model was trained on several",
+                got="none named",
+                do=f"Name one of {', '.join(self.templates)}.",
+            )
+        name = template or next(iter(self.templates))
+        lookup(self.templates, name, "template")
+        return TEMPLATES[name].prompt(fields)
+
+    def __hash__(self) -> int:
+        return hash(self.hash())
 
     def hash(self) -> str:
         return sha256_json(self.model_dump(mode="json"))
@@ -57,13 +78,15 @@ class Contract(BaseModel):
 
 
 def contract_for(
-    template: str, family: str, *, max_prompt_tokens: int, max_answer_tokens: int
+    templates: Iterable[str], family: str, *, max_prompt_tokens: int, max_answer_tokens: int
 ) -> Contract:
-    """The contract of a template on a model family, with that family's special tokens."""
-    lookup(TEMPLATES, template, "contract template")
+    """The contract of templates on a model family, with that family's special tokens."""
+    hashes = {
+        name: lookup(TEMPLATES, name, "contract template").hash() for name in sorted(templates)
+    }
     layout = lookup(LAYOUTS, family, "encode.family")
     return Contract(
-        template=template,
+        templates=hashes,
         family=family,
         before=layout.before,
         between=layout.between,
@@ -75,9 +98,15 @@ def contract_for(
 
 
 def load_contract(folder: Path) -> Contract:
+    """The contract that ``save`` wrote.
+
+    Raises:
+        InputError: There is none, it is none, or it names a template that is not known here.
+        IntegrityError: A template says something else today than when the contract was made.
+    """
     path = folder / "contract.json"
     try:
-        return Contract.model_validate(read_json(path))
+        contract = Contract.model_validate(read_json(path))
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         raise InputError(
@@ -85,6 +114,22 @@ def load_contract(folder: Path) -> Contract:
             f"not a contract ({fault['msg']})",
             do="Use a checkpoint that was made by a run of this version.",
         ) from None
+    for name, its_hash in contract.templates.items():
+        if name not in TEMPLATES:
+            raise InputError(
+                path,
+                "unknown prompt template",
+                got=name,
+                do=f"Known: {', '.join(TEMPLATES)}. Use the glmops that made this checkpoint.",
+            )
+        if TEMPLATES[name].hash() != its_hash:
+            raise IntegrityError(
+                f"{path} / glmops/templates.py",
+                f"the template {name} is not the one that the model was trained on ({its_hash})",
+                got=TEMPLATES[name].hash(),
+                do="Use the glmops that made this checkpoint, or train again.",
+            )
+    return contract
 
 
 def require_same(mine: Contract, theirs: Contract, *, my_name: str, their_name: str) -> None:

@@ -32,6 +32,10 @@ class Record:
     """Rows of one group stay on one side of the split (the source text, without the question)."""
     file: str
     line: int
+    template: str = ""
+    """The name under which ``glmops.templates`` knows how this row was written."""
+    source: int = 0
+    """Which of the recipe's sources the row came from, counted from 0."""
 
     @property
     def prompt(self) -> str:

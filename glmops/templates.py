@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from glmops.errors import InputError
 from glmops.records import Task
+from glmops.storage import sha256_json
 
 
 class Prompt(NamedTuple):
@@ -61,6 +62,15 @@ class Template:
         named = [name for part in parts for piece in pieces(part) for name in piece.fields]
         return tuple(dict.fromkeys(named))
 
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The fields that may not be empty: those outside ``[…]``, and the answer's."""
+        if self.pattern:
+            return ("context", *(name for piece in pieces(self.answer) for name in piece.fields))
+        parts = [piece for part in (self.head, self.body, self.cue) for piece in pieces(part)]
+        parts = [*(piece for piece in parts if not piece.optional), *pieces(self.answer)]
+        return tuple(dict.fromkeys(name for piece in parts for name in piece.fields))
+
     def prompt(self, fields: Mapping[str, object]) -> Prompt:
         """The prompt of one row; ``history`` may hold earlier ``(question, answer)`` pairs.
 
@@ -73,6 +83,10 @@ class Template:
             return Prompt(**match.groupdict()) if match else Prompt("", context, "")
         head = self._history(fields) + render(self.head, fields)
         return Prompt(head, render(self.body, fields), render(self.cue, fields))
+
+    def hash(self) -> str:
+        """Of everything the template says: another text is another contract."""
+        return sha256_json(asdict(self))
 
     def _history(self, fields: Mapping[str, object]) -> str:
         history = fields.get("history") or ()

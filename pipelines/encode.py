@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from glmops.contract import contract_for
+from glmops.encode.chunks import num_rows
 from glmops.encode.dataset import encode_dataset
 from glmops.recipe import Recipe
-from glmops.records import Record, read_table
-from glmops.storage import Layout, write_json
+from glmops.storage import Layout, write_json, write_text
 from pipelines.process import progress, run
 
 
 def encode(layout: Layout, recipe: Recipe) -> str:
     settings = recipe.encode
-    train = read_table(layout.prepared / "train.parquet", Record)
-    dev = read_table(layout.prepared / "dev.parquet", Record)
-    contract = contract_for(
-        recipe.prepare.format,
-        settings.family,
-        max_prompt_tokens=settings.max_prompt_tokens,
-        max_answer_tokens=settings.max_answer_tokens,
-    )
-    with progress("encode", len(train) + len(dev)) as advance:
-        metrics = encode_dataset(
-            train,
-            dev,
-            contract,
-            vocab_size=settings.tokenizer.vocab_size,
+    files = [layout.prepared / name for name in ("train.parquet", "dev.parquet")]
+    with progress("encode", sum(map(num_rows, files))) as advance:
+        account = encode_dataset(
+            layout.prepared,
+            settings,
+            root=layout.root,
             folder=layout.encoded,
-            on_row=lambda: advance(1),
+            cache=layout.root / ".glmops" / "cache" / "encode",
+            on_rows=advance,
         )
-    write_json(layout.reports("encode") / "metrics.json", metrics)
+    metrics, reports = account.metrics, layout.reports("encode")
+    write_json(reports / "metrics.json", metrics)
+    write_text(reports / "lengths.csv", account.plot)
     refused = metrics["train"]["refused"] + metrics["dev"]["refused"]
     said = f"{metrics['train']['rows']} train and {metrics['dev']['rows']} dev rows"
     left_out = (layout.encoded / "refused.jsonl").relative_to(layout.root)
@@ -37,6 +31,8 @@ def encode(layout: Layout, recipe: Recipe) -> str:
         said += f"; {refused} LEFT OUT because they do not fit (see {left_out})"
     if cut := metrics["train"]["cut-prompts"] + metrics["dev"]["cut-prompts"]:
         said += f"; {cut} prompts cut"
+    for name, packed in metrics.get("packing", {}).items():
+        said += f"; {name} in {packed['packs']} packs, {packed['fill']:.1%} full"
     return said
 
 

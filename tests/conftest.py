@@ -12,6 +12,10 @@ import deviations
 import pytest
 from project import ROOT
 
+# Small models are fastest on one thread, and several test processes with all threads each wait for
+# one another most of the time. Set before torch is imported; the processes of a test inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell's background job is started with Ctrl-C ignored, and all that it starts inherits that: a
 # Prefect worker then never ends. Tests that end processes must not depend on who called them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -46,6 +46,8 @@ def test_every_module_a_stage_can_import_is_among_its_dvc_deps(stage: str) -> No
     deps = [ROOT / dep for dep in dvc_stages()[stage]["deps"] if "${" not in dep]
     reached = {f"pipelines.{stage}"} | graph.find_upstream_modules(f"pipelines.{stage}")
     for module in sorted(reached - EXCEPTED):
+        if module.startswith("glmops.recipe."):
+            continue
         file = ROOT / (module.replace(".", "/") + ".py")
         file = file if file.is_file() else file.with_suffix("") / "__init__.py"
         covered = any(file == dep or dep in file.parents for dep in deps)
@@ -57,9 +59,7 @@ def test_every_code_dep_exists_and_only_the_own_section_is_a_param(stage: str) -
     for dep in dvc_stages()[stage]["deps"]:
         if "${" not in dep:
             assert (ROOT / dep).exists(), dep
-    # The raw format also names the prompt template, which encode writes into the contract.
-    also = ["prepare.format"] if stage == "encode" else []
-    assert dvc_stages()[stage]["params"] == [{"recipes/${key}.yaml": [stage, *also]}]
+    assert dvc_stages()[stage]["params"] == [{"recipes/${key}.yaml": [stage]}]
 
 
 def test_no_command_of_a_stage_carries_a_path_or_a_value() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from glmops.contract import Contract, contract_for
 from glmops.models.tokenizers import train_tokenizer
-from glmops.recipe import ScratchBase, Train
-from glmops.records import Record
+from glmops.recipe import Encode, ScratchBase, Train
+from glmops.records import Record, write_table
 from glmops.templates import Prompt
 
 HEAD = "Instruction: 读一读。\nInput: 是什么颜色？\n\n"
@@ -30,6 +32,7 @@ def record(number: int) -> Record:
         group=str(number),
         file="toy.jsonl",
         line=number + 1,
+        template="context-target",
     )
 
 
@@ -41,9 +44,29 @@ def prompt(body: str) -> Prompt:
     return Prompt(HEAD, body, CUE)
 
 
+def write_prepared(
+    folder: Path, train: Sequence[Record] = TRAIN, dev: Sequence[Record] = DEV
+) -> Path:
+    """``folder``, with the files that the encode stage reads."""
+    write_table(folder / "train.parquet", train, Record)
+    write_table(folder / "dev.parquet", dev, Record)
+    return folder
+
+
+def encode_settings(**changes: Any) -> Encode:
+    values = {
+        "family": "glm",
+        "tokenizer": {"train": "byte-bpe", "vocab_size": VOCABULARY},
+        "max_prompt_tokens": 64,
+        "max_answer_tokens": 16,
+        "base_text": "shuffled-targets",
+    }
+    return Encode.model_validate({**values, **changes})
+
+
 def contract(max_prompt_tokens: int = 64, max_answer_tokens: int = 16) -> Contract:
     return contract_for(
-        "context-target",
+        ["context-target"],
         "glm",
         max_prompt_tokens=max_prompt_tokens,
         max_answer_tokens=max_answer_tokens,

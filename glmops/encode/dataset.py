@@ -1,175 +1,155 @@
-"""All records of a recipe → the folder that ``train`` reads: tokenizer, contract, Arrow streams."""
+"""Prepared rows → the folder that ``train`` reads: tokenizer, contract, Arrow streams."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmops.contract import Contract
-from glmops.encode.examples import Encoded, as_plain_text, encode_record
-from glmops.errors import InputError
-from glmops.models.tokenizers import special_ids, train_tokenizer
-from glmops.records import Record
-from glmops.storage import fresh_folder, write_jsonl
-from glmops.templates import Prompt
+from glmops.contract import contract_for
+from glmops.encode.cache import Cache, settings_hash
+from glmops.encode.chunks import templates_of
+from glmops.encode.lengths import Lengths, histogram_csv, measure
+from glmops.encode.packing import best_fit, fill_rate
+from glmops.encode.plan import Plan, guess_plan, make_plan
+from glmops.encode.split import Job, encode_split, stored_rows
+from glmops.encode.streams import StoredRows, write_packs, write_rows
+from glmops.encode.vocabulary import save_tokenizer, tokenizer_hash
+from glmops.recipe import Encode
+from glmops.storage import fresh_folder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from glmops.encode.ragged import Ints
 
 # Which answer goes to which row of the base text. Not a setting: no result is read off it.
 _DEAL_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """One record that could not be encoded, and why."""
+class Account:
+    """What there is to tell about an encoded set.
 
-    record: Record
-    split: str
-    reason: str
+    ``plot`` is the text of a CSV file: how many train rows have which length.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The encoded records of one split, with their ids, and those that were refused."""
-
-    ids: list[str]
-    encoded: list[Encoded]
-    refused: list[Refused]
+    metrics: dict[str, Any]
+    plot: str
 
 
 def encode_dataset(
-    train: Sequence[Record],
-    dev: Sequence[Record],
-    contract: Contract,
+    prepared: Path,
+    settings: Encode,
     *,
-    vocab_size: int,
+    root: Path,
     folder: Path,
-    on_row: Callable[[], None] = lambda: None,
-) -> dict[str, Any]:
-    """Write base, train and dev streams, tokenizer/, contract.json and refused.jsonl to ``folder``.
+    cache: Path | None = None,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> Account:
+    """Write train and dev streams, tokenizer/, contract.json and refused.jsonl to ``folder``.
 
-    The tokenizer is made from the train split alone. A record whose answer does not fit is left
-    out, listed in refused.jsonl and counted in the metrics, which are returned.
+    Rows come from train.parquet and dev.parquet in ``prepared``. The contract names their template,
+    or that of the first row where they have several. With ``settings.base_text`` base.arrow is
+    written too; with packing, train and base hold packs. A row whose answer does not fit is left
+    out, listed in refused.jsonl and counted.
 
     Args:
-        on_row: Called after each record, ``len(train) + len(dev)`` times.
+        root: Where a relative path of ``settings.tokenizer`` starts.
+        cache: A folder for encoded chunks, which are used again where nothing of them has changed.
+        on_rows: Called with the number of rows just done; in sum, those of both files.
     Raises:
-        InputError: A split is empty, or nothing of it could be encoded.
+        InputError: A file or the tokenizer cannot be used, or nothing of a split fits.
+        MachineError: A worker process was ended.
     """
-    tokenizer = train_tokenizer((row.prompt + row.target for row in train), vocab_size)
-    special_ids([*contract.before, *contract.between, contract.end, *contract.stop], tokenizer)
-    train_rows = _encode_split(train, "train", contract, tokenizer, on_row)
-    dev_rows = _encode_split(dev, "dev", contract, tokenizer, on_row)
-    base_rows = deal_answers(train_rows.encoded)
-    with fresh_folder(folder) as draft:
-        _write_stream(draft / "base.arrow", train_rows.ids, base_rows)
-        _write_stream(draft / "train.arrow", train_rows.ids, train_rows.encoded)
-        _write_stream(draft / "dev.arrow", dev_rows.ids, dev_rows.encoded)
-        tokenizer.save_pretrained(str(draft / "tokenizer"))
-        contract.save(draft)
-        refused = [*train_rows.refused, *dev_rows.refused]
-        write_jsonl(draft / "refused.jsonl", [_refused_line(each) for each in refused])
-    return {
-        "vocabulary": len(tokenizer),
-        "base": {"tokens": sum(len(row.input_ids) for row in base_rows)},
-        "train": _measure(train_rows),
-        "dev": _measure(dev_rows),
-    }
-
-
-def deal_answers(rows: Sequence[Encoded]) -> list[Encoded]:
-    """Every prompt with the answer of another row: the base learns the words, not the tasks.
-
-    The answers go round one shuffled circle, so that of two or more rows none keeps its own.
-    """
-    order = list(range(len(rows)))
-    random.Random(_DEAL_SEED).shuffle(order)
-    giver = {order[place]: order[place - 1] for place in range(len(order))}
-    return [as_plain_text(row, rows[giver[index]]) for index, row in enumerate(rows)]
-
-
-def _encode_split(
-    rows: Sequence[Record],
-    split: str,
-    contract: Contract,
-    tokenizer: PreTrainedTokenizerFast,
-    on_row: Callable[[], None],
-) -> Rows:
-    result = Rows([], [], [])
-    for row in rows:
-        try:
-            encoded = encode_record(
-                _prompt(row), row.target, contract, tokenizer, f"{row.file}:{row.line}"
-            )
-        except InputError as error:  # counted and listed below, never dropped in silence
-            result.refused.append(Refused(row, split, error.what))
-        else:
-            result.ids.append(row.id)
-            result.encoded.append(encoded)
-        on_row()
-    if not result.ids:
-        first = result.refused[0].reason if result.refused else "the split has no rows"
-        raise InputError(
-            f"{split} split",
-            f"no row is left to train on ({first})",
-            do="Give more rows, or raise encode.max_prompt_tokens and encode.max_answer_tokens.",
-        )
-    return result
-
-
-def _prompt(row: Record) -> Prompt:
-    return Prompt(row.head, row.body, row.cue)
-
-
-def _refused_line(refused: Refused) -> dict[str, Any]:
-    row = refused.record
-    return {
-        "id": row.id,
-        "split": refused.split,
-        "file": row.file,
-        "line": row.line,
-        "reason": refused.reason,
-    }
-
-
-def _write_stream(path: Path, ids: Sequence[str], rows: Sequence[Encoded]) -> None:
-    """An Arrow *stream*: ``datasets.Dataset.from_file`` opens it as it is."""
-    import pyarrow as pa
-
-    table = pa.table(
-        {
-            "id": pa.array(ids, pa.string()),
-            "input_ids": pa.array([row.input_ids for row in rows], pa.list_(pa.int32())),
-            "loss_mask": pa.array([row.loss_mask for row in rows], pa.list_(pa.int8())),
-        }
+    train_file = prepared / "train.parquet"
+    contract = contract_for(
+        templates_of(train_file),
+        settings.family,
+        max_prompt_tokens=settings.max_prompt_tokens,
+        max_answer_tokens=settings.max_answer_tokens,
     )
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
+    with fresh_folder(folder) as draft, ThreadPoolExecutor(1) as beside:
+        save_tokenizer(settings.tokenizer, train_file, root, draft / "tokenizer")
+        # Loading transformers takes as long as encoding some hundred thousand rows.
+        truth = beside.submit(make_plan, contract, draft / "tokenizer")
+        plan = guess_plan(contract, draft / "tokenizer") or truth.result()
+        metrics, train = _write(prepared, settings, plan, cache, draft, on_rows)
+        if truth.result() != plan:
+            plan = truth.result()
+            metrics, train = _write(prepared, settings, plan, cache, draft, on_rows)
+        contract.save(draft)
+    return Account(metrics, histogram_csv(train, contract))
 
 
-def _measure(rows: Rows) -> dict[str, Any]:
-    lengths = [len(row.input_ids) for row in rows.encoded]
-    answers = [sum(row.loss_mask) for row in rows.encoded]
-    return {
-        "rows": len(rows.encoded),
-        "refused": len(rows.refused),
-        "cut-prompts": sum(row.cut > 0 for row in rows.encoded),
-        "tokens": sum(lengths),
-        "learnt-tokens": sum(answers),
-        "row-tokens": _percentiles(lengths),
-        "answer-tokens": _percentiles(answers),
+def _write(
+    prepared: Path,
+    settings: Encode,
+    plan: Plan,
+    cache: Path | None,
+    folder: Path,
+    on_rows: Callable[[int], None],
+) -> tuple[dict[str, Any], Lengths]:
+    """Write the streams and refused.jsonl; metrics, and the lengths of the train rows."""
+    kept = Cache(cache, settings_hash(plan)) if cache else None
+    tokens = folder / ".tokens"
+    whole = settings.pack_tokens is None
+    needed = settings.base_text != "none" or not whole
+    with (folder / "refused.jsonl").open("w", encoding="utf-8", newline="\n") as refused:
+        job = Job(plan, kept, refused, on_rows)
+        train = encode_split(
+            prepared / "train.parquet",
+            "train",
+            job,
+            rows_to=folder / "train.arrow" if whole else None,
+            tokens_to=tokens if needed else None,
+        )
+        dev = encode_split(prepared / "dev.parquet", "dev", job, rows_to=folder / "dev.arrow")
+    metrics: dict[str, Any] = {
+        "vocabulary": plan.vocabulary,
+        "tokenizer": tokenizer_hash(plan.folder),
+        "train": measure(train.lengths, train.refused_for),
+        "dev": measure(dev.lengths, dev.refused_for),
     }
+    if needed:
+        metrics |= _write_shared(stored_rows(train, tokens), settings, folder)
+        tokens.unlink()
+    if kept:
+        kept.prune()
+    return metrics, train.lengths
 
 
-def _percentiles(values: Sequence[int]) -> dict[str, int]:
-    """Nearest-rank percentiles: each is a length that occurs."""
-    ordered = sorted(values)
+def deal(rows: int) -> Ints:
+    """Whose answer each row gets: the answers go round one shuffled circle, so that of two or more
+    rows none keeps its own. The base learns the words from that, not the tasks."""
+    import numpy as np
 
-    def at(percent: int) -> int:
-        return ordered[-(-percent * len(ordered) // 100) - 1]  # rank = percent of n, rounded up
+    circle = list(range(rows))
+    random.Random(_DEAL_SEED).shuffle(circle)
+    order = np.array(circle, dtype=np.int64)
+    giver = np.empty(rows, np.int64)
+    giver[order] = np.roll(order, 1)
+    return giver
 
-    return {"p50": at(50), "p95": at(95), "max": ordered[-1]}
+
+def _write_shared(train: StoredRows, settings: Encode, folder: Path) -> dict[str, Any]:
+    """The streams in which rows share something: answers (base) or an Arrow row (packs)."""
+    metrics: dict[str, Any] = {}
+    sets = {}
+    if settings.base_text != "none":
+        answers = train.answers[deal(len(train.answers))]
+        sets["base"] = replace(train, answers=answers, prompts_learnt=True)
+        metrics["base"] = {"tokens": int(sets["base"].lengths.sum())}
+    if settings.pack_tokens is None:
+        for name, rows in sets.items():
+            write_rows(folder / f"{name}.arrow", rows)
+        return metrics
+    packing = {}
+    for name, rows in {**sets, "train": train}.items():
+        packs = best_fit(rows.lengths, settings.pack_tokens)
+        write_packs(folder / f"{name}.arrow", rows, packs)
+        num_packs = len(packs.lengths)
+        rate = fill_rate(rows.lengths, num_packs, settings.pack_tokens)
+        packing[name] = {"packs": num_packs, "fill": round(rate, 6)}
+    return {**metrics, "packing": packing}

@@ -14,6 +14,7 @@ from typing import Any
 from glmops.errors import InputError
 from glmops.models.identity import RECORD, identity_of_model, require_base
 from glmops.models.original.prefixes import is_official_prefix, read_official_prefix
+from glmops.models.quantization import quieten
 from glmops.models.weights import require_whole
 from glmops.storage import read_json
 
@@ -69,6 +70,7 @@ def _with_official_prefix(model: Any, folder: Path) -> Any:
 
 
 def _with_lora(model: Any, folder: Path) -> Any:
+    quieten()
     from peft import PeftModel, get_peft_model_state_dict
 
     stored = _lora_names(model, folder)

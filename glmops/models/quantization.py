@@ -100,7 +100,7 @@ def require_bitsandbytes() -> None:
                 f"{library} is not installed",
                 do="Install it with `pip install 'glmops[quantized]'`, or load without quantising.",
             )
-    _quieten()
+    quieten()
 
 
 def settle(model: Any, where: object = "quantization") -> Any:
@@ -157,7 +157,9 @@ def require_full_precision(model: Any, where: object = "merge") -> None:
         )
 
 
-def _quieten() -> None:
+def quieten() -> None:
+    """Before peft or bitsandbytes is imported: each would say at once what it did not download."""
+
     def wanted(record: logging.LogRecord) -> bool:
         return not any(words in str(record.msg) for words in _CHATTER)
 

@@ -2,49 +2,150 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glmops.prepare.formats import read
-from glmops.prepare.rules import gate
-from glmops.prepare.targets import labels_in
+from glmops.errors import InputError, RecipeError, lookup
+from glmops.prepare.formats import FORMATS
+from glmops.recipe import MaxRefused, Prepare, Split, parse
 from glmops.records import TASKS
 
+NAMED_LABELS = 20
 
-def check(path: Path | str, format: str) -> dict[str, Any]:
-    """Counts and refusals of a raw file or folder, as one JSON-ready dict.
 
-    What is accepted here passes the gate of ``prepare`` too, if the recipe declares its tasks.
+def check(path: Path | str, format: str, **settings: Any) -> dict[str, Any]:
+    """Counts and refusals of a raw file, folder or glob, as one JSON-ready dict.
+
     ``rows`` = ``accepted`` + ``refused``; ``duplicates`` are the accepted rows that repeat another.
+    What is accepted here passes the gate of ``prepare`` too, but for what only a recipe can say:
+    its labels and lengths, and that it refuses ``conflicts`` (the same text under two labels),
+    which are counted here. Files without answers (rows to predict) are read, too.
 
+    Args:
+        settings: Other keys of a recipe's prepare section, such as ``template`` and ``columns``.
     Raises:
-        RecipeError: The format is unknown.
+        RecipeError: The format is unknown, or the settings do not fit it.
         InputError: The path or a whole file cannot be used.
     """
-    records, refusals = read(path, format)
-    rows = len(records) + len(refusals)
-    tasks = [task for task in TASKS if any(record.task == task for record in records)]
-    passed, refused = gate(records, tasks, str(path)) if records else ([], [])
-    refusals = sorted([*refusals, *refused], key=lambda refusal: (refusal.file, refusal.line))
-    accepted = rows - len(refusals)
-    labels = Counter(
-        label
-        for record in passed
-        if record.task == "classification"
-        for label in labels_in(record.target)
+    import polars as pl
+
+    from glmops.prepare.counts import characters, conflicts, count_labels, files, task_counts
+    from glmops.prepare.examine import judge, left_over, read_all
+    from glmops.prepare.gate import open_gate
+
+    lookup(FORMATS, format, "format")
+    if format == "table" and not (settings.get("columns") and settings.get("template")):
+        what = "a table needs a column for each field, and a template"
+        do = "For example --column title=headline --column category=label --template "
+        raise RecipeError("format table", what, do=f"{do}headline-category.")
+    given = {name: value for name, value in settings.items() if value}
+    section = parse(
+        Prepare,
+        {
+            "format": format,
+            "tasks": TASKS,
+            "split": Split(dev=0.1, test=0.1, seed=0),
+            "max_refused": MaxRefused(rows=0, share=0),
+            "conflicts": "keep",
+            **given,
+        },
+        "format",
     )
+    with tempfile.TemporaryDirectory(prefix="glmops-check-") as scratch, open_gate() as gate:
+        raw = read_all(Path(path), section, Path(scratch), root=None, answers=False)
+        if raw.facts.height:
+            section = section.model_copy(update={"tasks": tuple(raw.tasks)})
+        judged = judge(raw, section, gate, str(path))
+        settled = left_over(judged)
+    answer = pl.col("target_characters").fill_null(0)
+    answered = settled.facts.with_columns(answer)
+    unanswered = judged.facts.filter(answer == 0).height
+    refusals, facts, seen = judged.refusals, settled.facts, files(judged, settled.repeats)
     return {
         "path": str(path),
         "format": format,
-        "rows": rows,
-        "accepted": accepted,
-        "refused": len(refusals),
-        "duplicates": accepted - len(passed),
-        "tasks": dict(Counter(record.task for record in passed)),
-        "labels": dict(labels.most_common()),
-        "refusals": [
-            {"file": refusal.file, "line": refusal.line, "reason": refusal.reason}
-            for refusal in refusals
-        ],
+        "encoding": ", ".join(sorted({file["encoding"] for file in seen.values()})),
+        "rows": raw.read,
+        "accepted": raw.read - refusals.height,
+        "refused": refusals.height,
+        "duplicates": len(settled.repeats),
+        "repeated_texts": facts.height + len(settled.repeats) - facts["text"].n_unique(),
+        "conflicts": conflicts(judged.facts),
+        "tasks": task_counts(facts),
+        "labels": dict(sorted(count_labels(facts, raw).items(), key=lambda item: -item[1])),
+        "characters": characters(answered) if facts.height else {},
+        "unanswered": unanswered,
+        "oddities": raw.oddities,
+        "files": seen,
+        "refusals": refusals.select("file", "line", "reason").to_dicts(),
     }
+
+
+def refused_file(path: Path | str, format: str, fault: InputError) -> dict[str, Any]:
+    """The document of ``check`` for a file that cannot be used at all: one refused row.
+
+    Its line is where the fault is, 0 when it is the whole file.
+    """
+    file, _, line = fault.where.rpartition(":")
+    if not line.isdigit():
+        file, line = fault.where, "0"
+    reason = str(fault).removeprefix(f"{fault.where}: ")
+    return {
+        "path": str(path),
+        "format": format,
+        "rows": 1,
+        "accepted": 0,
+        "refused": 1,
+        "fault": str(fault),
+        "refusals": [{"file": file, "line": int(line), "reason": reason}],
+    }
+
+
+def columns_of(options: Sequence[str]) -> dict[str, str | int]:
+    """Field → column, from the texts ``field=column``; a number is a place in a headerless file.
+
+    Raises:
+        RecipeError: A text has no "=", or a field is given twice.
+    """
+    columns: dict[str, str | int] = {}
+    for option in options:
+        field, equals, column = option.partition("=")
+        if not (field and equals and column) or field in columns:
+            what = "given twice" if field in columns else "not FIELD=COLUMN"
+            do = "For example --column title=headline, or title=1 in a file without a header."
+            raise RecipeError("--column", what, got=option, do=do)
+        columns[field] = int(column) if column.isdigit() else column
+    return columns
+
+
+def summary(found: Mapping[str, Any]) -> list[str]:
+    """What ``check`` found, as lines for people: each refused row, then the counts."""
+    lines = [f"{each['file']}:{each['line']}: {each['reason']}" for each in found["refusals"]]
+    lines.append(
+        f"{found['rows']} rows, {found['accepted']} good, {found['refused']} refused "
+        f"({found['encoding']})"
+    )
+    lines += [f"  {name}: {_counted(found[name])}" for name in ("tasks", "labels") if found[name]]
+    for name, length in found["characters"].items():
+        said = f"{length['min']} to {length['max']}, median {length['median']}"
+        lines.append(f"  characters of a {name}: {said}")
+    if found["unanswered"]:
+        lines.append(f"  without an answer, to predict and not to learn: {found['unanswered']}")
+    if found["duplicates"]:
+        lines.append(f"  rows that repeat another: {found['duplicates']}")
+    if found["conflicts"]["texts"]:
+        counts = found["conflicts"]
+        said = f"{counts['texts']} texts, {counts['rows']} rows; a recipe refuses them by default"
+        lines.append(f"  the same text under several labels: {said}")
+    for file, seen in found["files"].items():
+        if unread := seen.get("unread_columns"):
+            lines.append(f"  columns of {file} that are not read: {', '.join(unread)}")
+    lines += [f"  {name}: {count}" for name, count in found["oddities"].items()]
+    return lines
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    named = [f"{name} {count}" for name, count in list(counts.items())[:NAMED_LABELS]]
+    return ", ".join([*named, "…"] if len(counts) > len(named) else named)

@@ -1,36 +1,24 @@
-"""Which files hold the raw rows, what a file looks like before it is read, and its lines."""
+"""Which files hold the raw rows: one file, a folder or a glob, and the links that may be followed.
+
+A link that the user names is theirs to name. A link *inside* a raw folder that leaves it is
+refused: rows would come from a place that nobody named and that DVC does not watch.
+"""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from glmops.errors import InputError
+from glmops.errors import InputError, RecipeError
+from glmops.prepare.formats import JSON
 from glmops.storage import project_root, sha256_file, sha256_json
 
-SUFFIXES = (".jsonl", ".json")
-BOM = b"\xef\xbb\xbf"
-_HEAD = 1 << 16
-"""Bytes that are enough to tell what a file is."""
-
-_MAGIC = {
-    b"\x1f\x8b": ("a gzip file", "Decompress it first (`gunzip`)."),
-    b"PK\x03\x04": ("a zip archive", "Unpack it first."),
-    b"BZh": ("a bzip2 file", "Decompress it first."),
-    b"\xfd7zXZ": ("an xz file", "Decompress it first."),
-    b"(\xb5/\xfd": ("a zstandard file", "Decompress it first."),
-    b"PAR1": ("a Parquet file", "Write its rows as text in the format you named."),
-    b"SQLite format 3": ("an SQLite database", "Write its rows as text in the format you named."),
-    b"\xff\xfe": ("UTF-16 text", "Save it as UTF-8."),
-    b"\xfe\xff": ("UTF-16 text", "Save it as UTF-8."),
-    b"version https://git-lfs": (
-        "a Git LFS pointer in place of the data",
-        "Fetch the data itself with `git lfs pull`.",
-    ),
-}
+COMPRESSED = (".gz", ".zst")
+# DVC may put a link in place of a file, to where it keeps the content under its hash.
+_DVC_CACHE = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,140 +28,65 @@ class RawFile:
     path: Path
     shown: str
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line, without its line end. ``number`` counts from 1."""
-
-    number: int
-    raw: bytes
-    last: bool
+    @property
+    def suffix(self) -> str:
+        """How the name ends, without the ending of a compressed file."""
+        return _suffix(self.path)
 
 
-def raw_files(path: Path, root: Path | None = None) -> list[RawFile]:
-    """The file ``path``, or every .jsonl and .json file below the folder ``path``, in sorted order.
+def raw_files(
+    path: Path,
+    root: Path | None = None,
+    *,
+    pattern: str = "",
+    suffixes: Sequence[str] = JSON,
+) -> list[RawFile]:
+    """The file ``path``, or the files below the folder ``path``, in sorted order.
 
-    Links are followed, hidden files and folders are not looked at. The only file of a folder is
-    taken whatever its name: `--raw` makes a folder around a link to the user's file.
+    A path that is not there and holds ``*``, ``?`` or ``[`` is a glob. Hidden files and folders
+    are not looked at. The only file of a folder is taken whatever its name: `--raw` makes a folder
+    around a link to the user's file.
 
     Args:
         root: Names below it are shown relative to it; the project around here when None.
+        pattern: Of a folder, only the files that match this glob, whatever their names' endings.
+        suffixes: Of a folder without a pattern, the endings that count (also with .gz or .zst).
     Raises:
-        InputError: Nothing is there, a link leads nowhere or in a circle, or a folder has no rows.
+        InputError: Nothing is there, a link leads nowhere, in a circle or out of the folder, or a
+            folder has no such file.
     """
     path = Path(path)
     root = root or _project_here()
     if not path.exists():
+        if globbed := _fixed_part(path):
+            return raw_files(globbed[0], root, pattern=globbed[1])
         what = "a link to nothing" if path.is_symlink() else "no such file or folder"
         raise InputError(path, what, do="Correct the path.")
     if not path.is_dir():
+        if pattern:
+            what = "a single file, of which no part can be chosen by a glob"
+            raise InputError(shown(path, root), what, got=pattern, do="Leave `files` out.")
         return [RawFile(path, shown(path, root))]
-    found = sorted(_below(path, ()), key=lambda file: file.relative_to(path).as_posix())
-    files = [file for file in found if file.suffix.lower() in SUFFIXES]
-    if len(found) == 1:
-        files = found
+    found = sorted(_below(path, path, root, ()), key=lambda file: _relative(file, path))
+    if pattern:
+        files = [file for file in found if _matches(_relative(file, path), pattern)]
+        wanted = f"file that matches {pattern!r}"
+    else:
+        files = [file for file in found if _suffix(file) in suffixes]
+        files, wanted = (found if len(found) == 1 else files), f"{' or '.join(suffixes)} file"
     if not files:
         raise InputError(
             shown(path, root),
-            f"no {' or '.join(SUFFIXES)} file in this folder",
-            got=", ".join(file.name for file in found) or "an empty folder",
+            f"no {wanted} in this folder",
+            got=", ".join(_relative(file, path) for file in found) or "an empty folder",
             do="Name a file, or a folder that holds such files.",
         )
     return [RawFile(file, shown(file, root)) for file in files]
 
 
-def require_text(file: RawFile) -> bytes:
-    """The first bytes of a file that holds text (without a byte-order mark).
-
-    Raises:
-        InputError: It is empty, compressed, binary, a Git LFS pointer or cannot be opened.
-    """
-    head = _head(file)
-    for magic, (what, do) in _MAGIC.items():
-        if head.startswith(magic):
-            raise InputError(file.shown, f"this is {what}", do=do)
-    head = head.removeprefix(BOM)
-    if not head.strip():
-        raise InputError(file.shown, "the file is empty", do="Give it rows, or leave it out.")
-    # Real text has hardly any of these; a stray one is refused with its own row.
-    odd = sum(byte < 32 and byte not in b"\t\n\r" for byte in head)
-    if odd > len(head) / 10:
-        raise InputError(file.shown, "this is a binary file, not text", do="Name a text file.")
-    return head
-
-
-def require_json_lines(file: RawFile) -> None:
-    """Refuse a file that is plainly not one JSON value per line, saying what it looks like."""
-    head = require_text(file)
-    lines = [line for line in head.decode("utf-8", "replace").split("\n") if line.strip()]
-    first = lines[0].strip()
-    objects = [line for line in lines[:20] if line.lstrip().startswith("{")]
-    if first.startswith("[") and (len(lines) == 1 or not _is_list_of_values(first)):
-        what, do = "a JSON array", "Write each of its objects on a line of its own."
-    elif first == "{" and not any(_is_json(line) for line in objects):
-        what, do = "one JSON document over several lines", "Write each row on one line."
-    elif objects or _is_json(first):
-        return
-    elif "_!_" in first:
-        what, do = "lines separated by '_!_'", "Name its own format."
-    elif "," in first or "\t" in first:
-        kind = "a CSV header without rows" if len(lines) == 1 else "a CSV table"
-        what, do = f"{kind} (first line {first[:60]!r})", "Name its own format."
-    else:
-        what, do = f"plain text (first line {first[:60]!r})", "Check the path and the format."
-    fault = f"expected one JSON object per line; this looks like {what}"
-    raise InputError(file.shown, fault, do=do)
-
-
-def lines_of(file: RawFile) -> Iterator[Line]:
-    """Every line of a file; only a line feed ends one, so U+2028 stays inside its row."""
-    with file.path.open("rb") as stream:
-        waiting: Line | None = None
-        for number, raw in enumerate(stream, start=1):
-            if waiting is not None:
-                yield waiting
-            raw = raw.removesuffix(b"\n").removesuffix(b"\r")
-            waiting = Line(number, raw.removeprefix(BOM) if number == 1 else raw, last=False)
-        if waiting is not None:
-            yield Line(waiting.number, waiting.raw, last=True)
-
-
-def hash_of(path: Path, files: list[RawFile]) -> str:
+def hash_of(path: Path, files: Iterable[RawFile]) -> str:
     """One hash over the raw files' bytes and their names below ``path`` (a file's own is ".")."""
-    names = [file.path.relative_to(path).as_posix() for file in files]
-    return sha256_json(dict(zip(names, (sha256_file(file.path) for file in files), strict=True)))
-
-
-def _head(file: RawFile) -> bytes:
-    if not file.path.is_file():
-        what = "a link to nothing" if file.path.is_symlink() else "not a regular file"
-        raise InputError(file.shown, what, do="Name a file or a folder of files.")
-    try:
-        with file.path.open("rb") as stream:
-            return stream.read(_HEAD)
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-        raise InputError(file.shown, what, do="Check the file's permissions.") from None
-
-
-def _below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:
-        raise InputError(folder, "this link leads back to a folder above it", do="Remove the link.")
-    for entry in folder.iterdir():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _below(entry, (*above, real))
-        else:
-            yield entry
-
-
-def _project_here() -> Path | None:
-    try:
-        return project_root()
-    except InputError:
-        return None
+    return sha256_json({_relative(file.path, path): sha256_file(file.path) for file in files})
 
 
 def shown(path: Path, root: Path | None) -> str:
@@ -187,14 +100,80 @@ def shown(path: Path, root: Path | None) -> str:
     return path.as_posix()
 
 
-def _is_json(text: str) -> bool:
+def _below(folder: Path, top: Path, root: Path | None, above: tuple[Path, ...]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        raise InputError(folder, "this link leads back to a folder above it", do="Remove the link.")
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_symlink():
+            _require_inside(entry, top, root)
+        if entry.is_dir():
+            yield from _below(entry, top, root, (*above, real))
+        else:
+            yield entry
+
+
+def _require_inside(link: Path, top: Path, root: Path | None) -> None:
+    """Refuse a link that leaves the folder ``top``, unless this project put it there."""
+    if not link.exists():
+        # A file of rows must not vanish in silence.
+        raise InputError(shown(link, root), "a link to nothing", do="Mend or remove the link.")
+    target = link.resolve()
+    if target.is_relative_to(top.resolve()) or _DVC_CACHE.search(target.as_posix()):
+        return
+    if root is not None and Path(os.path.abspath(top)).parent == root / "data" / "raw":
+        entries = [entry for entry in top.iterdir() if not entry.name.startswith(".")]
+        if entries == [link] and not link.is_dir():  # what `--raw FILE` made
+            return
+    raise InputError(
+        shown(link, root),
+        "this link leaves the raw folder",
+        got=str(target),
+        do="Name that place itself as the raw path, or copy its rows into the folder.",
+    )
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""
+
+
+def _relative(file: Path, folder: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """``*`` and ``?`` stay inside one folder, ``**`` is any number of folders."""
+    if pattern.startswith("/") or ".." in PurePosixPath(pattern).parts:
+        raise RecipeError("files", "not below the raw path", got=pattern, do="Name a part of it.")
+    return re.fullmatch(_expression(pattern), name) is not None
+
+
+def _expression(pattern: str) -> str:
+    parts = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    tokens = re.findall(r"\*\*/|\*\*|\*|\?|\[!?[^\]/]+\]|.", pattern, flags=re.DOTALL)
+    return "".join(
+        parts.get(token) or (token.replace("[!", "[^") if len(token) > 1 else re.escape(token))
+        for token in tokens
+    )
+
+
+def _fixed_part(path: Path) -> tuple[Path, str] | None:
+    """The folder that a glob starts from and the rest of it; None for a path that is no glob."""
+    parts = path.parts
+    wild = next((place for place, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
+    if wild is None:
+        return None
+    folder = Path(*parts[:wild]) if wild else Path(".")
+    return (folder, "/".join(parts[wild:])) if folder.is_dir() else None
+
+
+def _project_here() -> Path | None:
     try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _is_list_of_values(text: str) -> bool:
-    """Whether a line is a whole JSON list of its own that holds no objects."""
-    return _is_json(text) and not any(isinstance(item, dict) for item in json.loads(text))
+        return project_root()
+    except InputError:
+        return None

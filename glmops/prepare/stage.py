@@ -1,32 +1,30 @@
-"""prepare: raw rows → validated records on their side of the split, quarantine and metrics."""
+"""prepare: raw rows → validated rows on their side of the split, quarantine and metrics.
+
+Read once, in batches: the texts wait on disk, and everything is decided on the facts of the whole
+set. Then the texts are read again and written, each where it belongs.
+"""
 
 from __future__ import annotations
 
-import statistics
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from glmops.errors import InputError
-from glmops.prepare.files import hash_of, raw_files, shown
-from glmops.prepare.formats import read
-from glmops.prepare.split import split
-from glmops.prepare.targets import labels_in
-from glmops.recipe import MaxRefused, Prepare
-from glmops.records import SPLITS, Record, Refusal, Split, write_table
+from glmops.prepare import suites
+from glmops.prepare.examine import Judged, judge, read_all, settle, sorted_refusals
+from glmops.prepare.split import require_all_sides
+from glmops.recipe import Prepare
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from glmops.prepare.gate import Gate
 
 NAMED_REFUSALS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """What the stage writes: the records of each split, what was refused, and the counts."""
-
-    splits: dict[Split, list[Record]]
-    quarantine: list[Refusal]
-    metrics: dict[str, Any]
+QUARANTINE = "quarantine.parquet"
+DATA_DOCS = "data_docs"
 
 
 def prepare(
@@ -34,111 +32,93 @@ def prepare(
     section: Prepare,
     *,
     root: Path,
-    quarantine: Path,
+    folder: Path,
+    work: Path,
     tell: Callable[[str], None] = lambda step: None,
-) -> Prepared:
-    """Read, drop exact repeats, pass the gate, split by source text.
+) -> dict[str, Any]:
+    """Read, pass the gate, drop repeats, split by source text; returns the metrics.
 
     Args:
-        raw: A file or folder of raw rows in the section's format.
+        raw: A file or folder of raw rows.
         root: The project; files below it are named relative to it.
-        quarantine: Where the refused rows go when there are too many of them to go on.
+        folder: Where train, dev, test and quarantine are written.
+        work: Scratch. The Data Docs of this run are there afterwards, whether it succeeded or not,
+            and the refused rows if there were too many of them to go on.
         tell: Called with each step's name before it starts.
     Raises:
         InputError: A file cannot be used, too many rows are refused, or too few remain.
     """
-    tell("reading rows")
-    files = raw_files(raw, root)
-    records, refusals = read(raw, section.format, root=root)
-    number_read, limit, where = len(records) + len(refusals), section.max_refused, shown(raw, root)
+    from glmops.prepare.files import shown
+    from glmops.prepare.gate import open_gate
 
-    passed: list[Record] = []
-    if not over_limit(len(refusals), number_read, limit):
-        tell("checking the table")
-        from glmops.prepare.rules import gate
+    shutil.rmtree(work, ignore_errors=True)
+    texts = work / "texts"
+    texts.mkdir(parents=True)
+    try:
+        where = shown(raw, root)
+        read = read_all(raw, section, texts, root=root, tell=tell)
+        _require_few(section, read.refusals, read.read, where, work)
+        tell("checking the rows")
+        with open_gate(work / DATA_DOCS) as gate:
+            judged = judge(read, section, gate, where)
+            _require_few(section, judged.refusals, read.read, where, work)
+            return _split(judged, section, gate, raw, where, folder, work, tell)
+    finally:
+        shutil.rmtree(texts)
 
-        passed, refused = gate(records, section.tasks, where)
-        refusals = sorted([*refusals, *refused], key=lambda refusal: (refusal.file, refusal.line))
-    if over_limit(len(refusals), number_read, limit):
-        write_table(quarantine, refusals, Refusal)
-        raise _too_many(refusals, number_read, limit, where, quarantine)
-    quarantine.unlink(missing_ok=True)
 
+def _split(
+    judged: Judged,
+    section: Prepare,
+    gate: Gate,
+    raw: Path,
+    where: str,
+    folder: Path,
+    work: Path,
+    tell: Callable[[str], None],
+) -> dict[str, Any]:
+    from glmops.prepare.counts import metrics, side_counts
+    from glmops.prepare.sides import judged_sides, place
+    from glmops.prepare.writing import write_refusals, write_splits
+
+    spool = judged.raw.spool
+    settled = settle(judged, section, gate, where)
     tell("splitting by source text")
-    splits = split(passed, section.split, where)
-    source = {"files": len(files), "sha256": hash_of(raw, files)}
-    return Prepared(splits, refusals, _metrics(source, number_read, passed, refusals, splits))
+    sided = place(settled.facts, spool, section)
+    refusals = sorted_refusals([judged.refusals, sided.refused.drop("row")])
+    _require_few(section, refusals, judged.raw.read, where, work)
+    if section.leaks == "refuse":
+        gate.require(suites.sides(), judged_sides(sided), where)
+    texts = sided.facts["text"].n_unique()
+    require_all_sides(side_counts(sided.facts), texts, section.split, where)
+    tell("writing")
+    times = write_splits(sided.facts, spool, section, folder)
+    write_refusals(folder / QUARANTINE, refusals)
+    return metrics(raw, section, judged, settled, sided, times)
 
 
-def write(prepared: Prepared, folder: Path) -> None:
-    """train, dev, test and quarantine as Parquet files in ``folder``."""
-    for name in SPLITS:
-        write_table(folder / f"{name}.parquet", prepared.splits[name], Record)
-    write_table(folder / "quarantine.parquet", prepared.quarantine, Refusal)
+def _require_few(
+    section: Prepare, refusals: pl.DataFrame, rows: int, where: str, work: Path
+) -> None:
+    """Refuse to go on with more refused rows than the recipe allows; names the first of them."""
+    from glmops.prepare.counts import over_limit
+    from glmops.prepare.writing import write_refusals
 
-
-def count(records: Sequence[Record]) -> dict[str, int]:
-    """Rows, different source texts, and rows per task."""
-    tasks = Counter(record.task for record in records)
-    texts = len({record.group for record in records})
-    return {"rows": len(records), "texts": texts, **dict(sorted(tasks.items()))}
-
-
-def count_labels(records: Sequence[Record]) -> dict[str, int]:
-    """How often each label is a target or part of one."""
-    rows = (record for record in records if record.task == "classification")
-    return dict(sorted(Counter(label for row in rows for label in labels_in(row.target)).items()))
-
-
-def characters(records: Sequence[Record]) -> dict[str, dict[str, float]]:
-    """Lengths in characters, over all splits."""
-    lengths = {
-        "prompt": [len(record.prompt) for record in records],
-        "target": [len(record.target) for record in records],
-    }
-    return {
-        name: {"min": min(values), "median": statistics.median(values), "max": max(values)}
-        for name, values in lengths.items()
-    }
-
-
-def over_limit(refused: int, rows: int, limit: MaxRefused) -> bool:
-    """Whether more rows are refused than either limit allows."""
-    return refused > limit.rows or refused / rows > limit.share
-
-
-def _too_many(
-    refusals: Sequence[Refusal], rows: int, limit: MaxRefused, where: str, quarantine: Path
-) -> InputError:
-    """The error that names the first refused rows and says where all of them are."""
-    named = [f"\n  {r.file}:{r.line}: {r.reason}" for r in refusals[:NAMED_REFUSALS]]
-    rest = f"and {len(refusals) - len(named)} more; " if len(refusals) > len(named) else ""
-    return InputError(
+    limit = section.max_refused
+    if not over_limit(refusals.height, rows, limit):
+        return
+    refusals = sorted_refusals([refusals])
+    write_refusals(work / QUARANTINE, refusals)
+    named = [
+        f"\n  {file}:{line}: {reason}"
+        for file, line, reason, _ in refusals.head(NAMED_REFUSALS).iter_rows()
+    ]
+    more = refusals.height - len(named)
+    rest = f"and {more} more; " if more else ""
+    raise InputError(
         where,
-        f"{len(refusals)} of {rows} rows refused, and prepare.max_refused allows {limit.rows} "
-        f"rows and a share of {limit.share}:{''.join(named)}\n  {rest}all are in {quarantine}",
+        f"{refusals.height} of {rows} rows refused, and prepare.max_refused allows {limit.rows} "
+        f"rows and a share of {limit.share}:{''.join(named)}\n  {rest}all are in "
+        f"{work / QUARANTINE}",
         do="Correct or drop these rows, or raise prepare.max_refused.",
     )
-
-
-def _metrics(
-    raw: dict[str, Any],
-    number_read: int,
-    passed: Sequence[Record],
-    refusals: Sequence[Refusal],
-    splits: dict[Split, list[Record]],
-) -> dict[str, Any]:
-    """``read`` = ``accepted`` + ``refused``; the splits hold ``accepted`` - ``duplicates`` rows."""
-    accepted = number_read - len(refusals)
-    return {
-        "raw": raw,
-        "rows": {
-            "read": number_read,
-            "accepted": accepted,
-            "refused": len(refusals),
-            "duplicates": accepted - len(passed),
-        },
-        "splits": {name: count(rows) for name, rows in splits.items()},
-        "labels": {name: count_labels(rows) for name, rows in splits.items()},
-        "characters": characters(passed),
-    }

@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from glmops.errors import InputError, RecipeError, lookup
-from glmops.prepare.formats import FORMATS, read
+from glmops.prepare import read
+from glmops.prepare.formats import FORMATS
 from glmops.prepare.split import texts_needed
 from glmops.recipe import NAME, Recipe, Split, load_params, parse, recipe_path
+from glmops.recipe.prepare import OWN_TEMPLATES
 from glmops.records import TASKS, Record
 from glmops.storage import link_raw, write_text
 
@@ -62,6 +64,7 @@ def start_recipe(root: Path, name: str, *, format: str, raw: Path) -> Started:
             f"{first.reason} (the first of {len(refusals)} refused rows)",
             do=f"Mend the rows (`glmops check {raw} --format {format}` lists all) or drop them.",
         )
+    _require_answers(raw, records)
     _require_enough(raw, records)
     path = recipe_path(root, name)
     text = _recipe_text(root, records, format)
@@ -85,6 +88,12 @@ def _check_name(root: Path, name: str) -> None:
         raise RecipeError(
             "recipe name", "already taken", got=name, do="Choose another, or edit that recipe."
         )
+
+
+def _require_answers(raw: Path, records: list[Record]) -> None:
+    if any(not record.target for record in records):
+        what = "rows without an answer can be predicted, not learned from"
+        raise InputError(raw, what, do="Give rows that have the answer's column.")
 
 
 def _require_enough(raw: Path, records: list[Record]) -> None:
@@ -115,6 +124,9 @@ def _recipe_text(root: Path, records: list[Record], format: str) -> str:
     tasks = [task for task in TASKS if any(record.task == task for record in records)]
     recipe["description"] = DESCRIPTION
     recipe["prepare"]["format"] = format
+    template = records[0].template
+    if template != OWN_TEMPLATES[format]:
+        recipe["prepare"]["template"] = template
     recipe["prepare"]["tasks"] = tasks
     if _texts(records) < texts_needed(Split.model_validate(dict(recipe["prepare"]["split"]))):
         recipe["prepare"]["split"].update(FEW)
@@ -130,8 +142,8 @@ def _recipe_text(root: Path, records: list[Record], format: str) -> str:
 
 
 def _floors(records: list[Record], tasks: Sequence[str]) -> dict[str, float]:
-    metric = {"classification": "accuracy", "triples": "f1", "generation": "bleu-4"}
-    floors = {f"{task}/{metric[task]}": 0.0 for task in tasks}
+    metric = {"classification": "accuracy", "generation": "bleu-4"}
+    floors = {f"{task}/{metric.get(task, 'f1')}": 0.0 for task in tasks}
     labels = Counter(record.target for record in records if record.task == "classification")
     if labels:
         share = labels.most_common(1)[0][1] / labels.total()

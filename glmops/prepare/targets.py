@@ -14,6 +14,10 @@ TRIPLE_KEYS = ("predicate", "subject", "object")
 class BadRow(Exception):
     """Why one raw row cannot be used. Never leaves this package: the reader makes it a Refusal."""
 
+    def __init__(self, reason: str) -> None:
+        # A reason may quote half a character from the row; it must be writable itself.
+        super().__init__(reason.encode("utf-8", "backslashreplace").decode("utf-8"))
+
 
 def task_of(target: str) -> Task:
     """The task that a target belongs to.
@@ -44,6 +48,16 @@ def labels_in(target: str) -> list[str]:
         if not isinstance(label, str) or not label.strip():
             raise BadRow(f"{what}: item {place} is {shape(label)}, not a label")
     return labels
+
+
+def labels_of(target: str) -> list[str]:
+    """The labels of any classification target: a JSON list of them, or one label as it stands."""
+    if not target.lstrip().startswith("["):
+        return [target.strip()]
+    try:
+        return labels_in(target)
+    except BadRow:  # a label in brackets
+        return [target.strip()]
 
 
 def triples_in(target: str) -> list[dict[str, Any]]:
@@ -112,7 +126,7 @@ def _holds_triples(target: str) -> bool:
 def _decode(text: str, what: str) -> tuple[Any, int]:
     """The JSON value that ``text`` starts with, and where it ends."""
     try:
-        return _DECODER.raw_decode(text)
+        return DECODER.raw_decode(text)
     except json.JSONDecodeError as error:
         fault = f"{error.msg.removesuffix(' at')} at character {error.pos + 1}"
         raise BadRow(f"{what} is not JSON ({fault})") from None
@@ -136,4 +150,4 @@ def _no_such_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_such_number)
+DECODER = json.JSONDecoder(object_pairs_hook=_no_key_twice, parse_constant=_no_such_number)

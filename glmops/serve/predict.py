@@ -6,7 +6,7 @@ A checkpoint carries its contract, so that its prompts are the ones it was train
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from glmops.models import load
 from glmops.models.generation import generate_batches
 from glmops.models.tokenizers import prompt_ids
 from glmops.storage import read_json
+from glmops.templates import TEMPLATES, Prompt
 
 BATCH_SIZE = 32
 
@@ -30,12 +31,12 @@ class Checkpoint:
     contract: Contract
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> list[str]:
-        """What MLflow calls. ``model_input``: strings, or a pandas frame with a column ``context``.
+        """What MLflow calls. ``model_input``: texts, or a pandas frame with the prompt's fields.
 
         Args:
             params: ``max_new_tokens`` may stand in it; the default is the contract's answer length.
         """
-        return answer(self, _contexts(model_input), **(params or {}))
+        return answer(self, _rows(model_input), **(params or {}))
 
 
 def open_checkpoint(folder: Path | str) -> Checkpoint:
@@ -60,17 +61,22 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
 
 
 def answer(
-    checkpoint: Checkpoint, contexts: Sequence[str], max_new_tokens: int | None = None
+    checkpoint: Checkpoint,
+    rows: Sequence[str | Mapping[str, object]],
+    max_new_tokens: int | None = None,
 ) -> list[str]:
-    """Greedy answers in the order of ``contexts``. An over-long text loses its end, as in training.
+    """Greedy answers in the order of ``rows``. An over-long text loses its end, as in training.
 
+    Args:
+        rows: The fields of the model's prompt template; a text is the only field of a template
+            that has one. A field ``template`` says which, where the model knows several.
     Raises:
-        InputError: A context's instruction and question alone are too long.
+        InputError: A field is missing, or what may not be cut of a prompt is too long alone.
     """
     contract, tokenizer = checkpoint.contract, checkpoint.tokenizer
     prompts = [
-        prompt_ids(contract.prompt({"context": text}), contract, tokenizer, f"context {number}")
-        for number, text in enumerate(contexts, start=1)
+        prompt_ids(_prompt(row, contract, number), contract, tokenizer, f"row {number}")
+        for number, row in enumerate(rows, start=1)
     ]
     written = generate_batches(
         checkpoint.model,
@@ -84,27 +90,48 @@ def answer(
 
 
 def predict(
-    model_dir: Path | str, contexts: Sequence[str], max_new_tokens: int | None = None
+    model_dir: Path | str,
+    rows: Sequence[str | Mapping[str, object]],
+    max_new_tokens: int | None = None,
 ) -> list[str]:
     """Open a checkpoint folder and answer with it."""
-    return answer(open_checkpoint(model_dir), contexts, max_new_tokens)
+    return answer(open_checkpoint(model_dir), rows, max_new_tokens)
 
 
-def predict_file(model_dir: Path | str, path: Path) -> list[dict[str, str]]:
-    """Answers to a JSON Lines file, as ``{"context", "answer"}`` in the file's order.
+def predict_file(model_dir: Path | str, path: Path) -> list[dict[str, object]]:
+    """Answers to a JSON Lines file: each row as it was, with its ``answer``, in the file's order.
 
     Raises:
-        InputError: The file is missing or empty, or a line is not an object with a ``context``.
+        InputError: The file is missing or empty, or a line is not an object with the fields that
+            the model's prompt needs.
     """
-    contexts = _read_contexts(path)
-    answers = predict(model_dir, contexts)
-    return [{"context": c, "answer": a} for c, a in zip(contexts, answers, strict=True)]
+    rows = _read_rows(path)
+    answers = predict(model_dir, rows)
+    return [{**row, "answer": a} for row, a in zip(rows, answers, strict=True)]
 
 
-def _read_contexts(path: Path) -> list[str]:
+def _prompt(row: str | Mapping[str, object], contract: Contract, number: int) -> Prompt:
+    fields = dict.fromkeys(_only_field(contract), row) if isinstance(row, str) else row
+    template = fields.get("template")
+    if template is not None and not isinstance(template, str):
+        raise InputError(f"row {number} template", "not a name", got=template, do="Name one.")
+    try:
+        return contract.prompt(fields, template)
+    except InputError as error:
+        raise InputError(
+            f"row {number} {error.where}", error.what, got=error.got, do=error.do
+        ) from None
+
+
+def _only_field(contract: Contract) -> tuple[str, ...]:
+    """The one field that a bare text can be; the first of several, so that the rest is named."""
+    return TEMPLATES[next(iter(contract.templates))].fields[:1]
+
+
+def _read_rows(path: Path) -> list[dict[str, object]]:
     if not path.is_file():
         raise InputError(path, "no such file", do="Give a JSON Lines file.")
-    contexts = []
+    rows = []
     lines = path.read_bytes().split(b"\n")
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -113,33 +140,25 @@ def _read_contexts(path: Path) -> list[str]:
             row = json.loads(line)
         except ValueError as error:
             raise InputError(f"{path}:{number}", f"not JSON ({error})", do="Repair it.") from None
-        if not isinstance(row, dict) or not isinstance(row.get("context"), str):
+        if not isinstance(row, dict):
             raise InputError(
-                f"{path}:{number}", "no text under `context`", got=row, do="Give each row one."
+                f"{path}:{number}", "not a JSON object", got=row, do="Give the prompt's fields."
             )
-        contexts.append(row["context"])
-    if not contexts:
+        rows.append(row)
+    if not rows:
         raise InputError(path, "has no rows", do="Give at least one.")
-    return contexts
+    return rows
 
 
-def _contexts(model_input: Any) -> list[str]:
-    """The texts in what a caller handed to MLflow."""
-    columns = getattr(model_input, "columns", None)
-    if columns is not None:
-        if "context" not in columns:
-            raise InputError(
-                "model input",
-                "no column `context`",
-                got=", ".join(str(column) for column in columns),
-                do="Name the column with the texts `context`.",
-            )
-        model_input = model_input["context"]
-    texts = list(model_input)
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise InputError(f"model input row {number}", "not a text", got=text, do="Give text.")
-    return texts
+def _rows(model_input: Any) -> list[str | Mapping[str, object]]:
+    """The rows in what a caller handed to MLflow."""
+    if hasattr(model_input, "to_dict") and hasattr(model_input, "columns"):
+        return list(model_input.to_dict("records"))
+    rows = list(model_input)
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, str | Mapping):
+            raise InputError(f"row {number}", "not a text or an object", got=row, do="Give one.")
+    return rows
 
 
 def _load_pyfunc(data_path: str) -> Checkpoint:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from glmops.errors import RecipeError
-from glmops.models.quantization import require_full_precision
+from glmops.models.quantization import quieten, require_full_precision
 from glmops.recipe import Train
 
 
@@ -24,6 +24,7 @@ def low_rank(model: Any, settings: Train) -> Any:
     Raises:
         RecipeError: A target is the name of no linear layer of this model.
     """
+    quieten()
     from peft import LoraConfig, get_peft_model
 
     known = _linear_names(model)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +11,28 @@ import pytest
 import toy_model as toy
 
 from glmops.contract import load_contract
-from glmops.encode.dataset import encode_dataset
+from glmops.encode import dataset
+from glmops.encode.dataset import deal, encode_dataset
+from glmops.encode.plan import make_plan
 from glmops.errors import InputError
 from glmops.models.tokenizers import load_tokenizer
 from glmops.records import Record
 from glmops.storage import read_jsonl, sha256_tree
 
 TRAIN, DEV = toy.TRAIN, toy.DEV
+SMALL = {"train": "byte-bpe", "vocab_size": 300}
 LONG = replace(toy.RECORDS[0], id="long", target="绿" * 40, line=99)
 
 
-def _encode(folder: Path, train: Sequence[Record] = TRAIN, **changes: Any) -> dict[str, Any]:
-    options = {"dev": DEV, "contract": toy.contract(), "vocab_size": toy.VOCABULARY, **changes}
-    return encode_dataset(train, folder=folder, **options)
+def _encode(
+    folder: Path, train: Sequence[Record] = TRAIN, dev: Sequence[Record] = DEV, **settings: Any
+) -> dict[str, Any]:
+    """The metrics of encoding these rows to ``folder``."""
+    with tempfile.TemporaryDirectory() as prepared:
+        toy.write_prepared(Path(prepared), train, dev)
+        return encode_dataset(
+            Path(prepared), toy.encode_settings(**settings), root=folder, folder=folder
+        ).metrics
 
 
 def _stream(file: Path) -> dict[str, list[Any]]:
@@ -82,7 +92,7 @@ def test_the_base_learns_every_token_and_the_tune_only_answers(tmp_path: Path) -
 
 
 def test_a_row_whose_answer_does_not_fit_is_left_out_counted_and_listed(tmp_path: Path) -> None:
-    metrics = _encode(tmp_path / "out", [*TRAIN, LONG], vocab_size=300)
+    metrics = _encode(tmp_path / "out", [*TRAIN, LONG], tokenizer=SMALL)
     assert (metrics["train"]["rows"], metrics["train"]["refused"]) == (40, 1)
     for name in ("base", "train"):
         assert "long" not in _stream(tmp_path / "out" / f"{name}.arrow")["id"]
@@ -111,14 +121,44 @@ def test_percentiles_are_lengths_that_occur(tmp_path: Path) -> None:
     assert metrics["train"]["row-tokens"] == expected
 
 
-@pytest.mark.parametrize("missing", ["train", "dev"])
-def test_an_empty_split_is_refused_and_nothing_is_left(tmp_path: Path, missing: str) -> None:
-    with pytest.raises(InputError, match=rf"{missing} split: no row is left to train on"):
-        _encode(tmp_path / "out", **{missing: []})
+def test_an_empty_split_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"train\.parquet: has no rows"):
+        _encode(tmp_path / "out", train=[])
+    with pytest.raises(InputError, match=r"dev split: no row is left to train on"):
+        _encode(tmp_path / "out", dev=[])
+    with pytest.raises(InputError, match=r"train split: .*\(the answer and its end have \d+"):
+        _encode(tmp_path / "out", train=[LONG], tokenizer=SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_caller_hears_of_every_row(tmp_path: Path) -> None:
     heard: list[int] = []
-    _encode(tmp_path / "out", on_row=lambda: heard.append(1))
-    assert len(heard) == len(TRAIN) + len(DEV)
+    prepared = toy.write_prepared(tmp_path / "prepared")
+    encode_dataset(
+        prepared,
+        toy.encode_settings(),
+        root=tmp_path,
+        folder=tmp_path / "out",
+        on_rows=heard.append,
+    )
+    assert sum(heard) == len(TRAIN) + len(DEV)
+
+
+def test_an_answer_goes_round_to_another_row() -> None:
+    for rows in (2, 3, 50):
+        giver = deal(rows).tolist()
+        assert sorted(giver) == list(range(rows))
+        assert all(row != given for row, given in enumerate(giver))
+    assert deal(1).tolist() == [0]
+
+
+def test_a_wrong_guess_about_the_tokenizer_costs_time_and_no_ids(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _encode(tmp_path / "right")
+    other = make_plan(toy.contract(), tmp_path / "right" / "tokenizer")
+    wrong = replace(other, before=(7, 7), rules=other.rules.replace(r"\\p{Han}", r"\\p{Greek}"))
+    assert wrong.rules != other.rules
+    monkeypatch.setattr(dataset, "guess_plan", lambda contract, folder: wrong)
+    _encode(tmp_path / "after")
+    assert sha256_tree(tmp_path / "right") == sha256_tree(tmp_path / "after")

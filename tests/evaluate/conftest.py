@@ -78,5 +78,5 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, train: list[Record]) ->
         stop.copy_(torch.randn(stop.shape, generator=torch.Generator().manual_seed(1)))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    contract_for("context-target", "glm", max_prompt_tokens=96, max_answer_tokens=32).save(folder)
+    contract_for(["context-target"], "glm", max_prompt_tokens=96, max_answer_tokens=32).save(folder)
     return folder

@@ -67,7 +67,7 @@ def test_a_checkpoint_without_a_contract_or_with_an_unknown_template_is_refused(
     copy = tmp_path / "checkpoint"
     shutil.copytree(checkpoint, copy)
     contract = json.loads((copy / "contract.json").read_text())
-    (copy / "contract.json").write_text(json.dumps({**contract, "template": "chat"}))
+    (copy / "contract.json").write_text(json.dumps({**contract, "templates": {"chat": "0"}}))
     with pytest.raises(InputError, match=r"contract\.json: unknown prompt template, got 'chat'"):
         answer(copy, rows, batch_size=1, max_new_tokens=1)
     (copy / "contract.json").unlink()

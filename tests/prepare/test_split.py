@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from fractions import Fraction
-from math import sqrt
+from math import erfc, sqrt
 
 import pytest
 
 from glmops.errors import InputError
-from glmops.prepare.split import side_of, split, texts_needed
+from glmops.prepare.split import copies_of, side_of, split, stratification, texts_needed
 from glmops.recipe import Split as Shares
 from glmops.records import Record
 
@@ -92,3 +92,36 @@ def test_the_texts_needed_fill_the_smallest_side_99_times_in_100(dev: float, tes
         min(dev, test, 1 - dev - test),
     )
     assert (1 - smallest) ** needed <= 0.01 < (1 - smallest) ** (needed - 1)
+
+
+def test_a_weight_keeps_a_share_or_repeats_rows_by_their_hash() -> None:
+    ids = [f"{number}" for number in range(4000)]
+    assert copies_of(ids, [1.0] * 4000, 3).tolist() == [1] * 4000
+    assert copies_of(ids, [3.0] * 4000, 3).tolist() == [3] * 4000
+    some = copies_of(ids, [0.25] * 4000, 3)
+    more = copies_of(ids, [2.25] * 4000, 3)
+    assert set(some.tolist()) == {0, 1}
+    assert (more - some == 2).all()
+    # Binomial: within five standard deviations of the share.
+    assert abs(int(some.sum()) - 1000) < 5 * sqrt(4000 * 0.25 * 0.75)
+    # A row's fate is its own: other rows beside it change nothing.
+    assert copies_of(ids[1000:], [0.25] * 3000, 3).tolist() == some[1000:].tolist()
+    assert copies_of(ids, [0.25] * 4000, 4).tolist() != some.tolist()
+
+
+def test_an_uneven_split_shows_in_the_chi_square_and_in_the_label_that_is_furthest_off() -> None:
+    found = stratification({"train": {"a": 60, "b": 20}, "dev": {}, "test": {"a": 10, "b": 10}})
+    # Expected under equal shares (0.7 and 0.3): train 56 and 24, test 14 and 6. The sum of
+    # (seen - expected)² / expected is 16/56 + 16/24 + 16/14 + 16/6, less the correction of Yates
+    # that is customary for two by two: each 4 becomes 3.5.
+    chi_square = sum(3.5**2 / expected for expected in (56, 24, 14, 6))
+    assert found["chi_square"] == pytest.approx(chi_square, abs=1e-5)
+    assert found["degrees_of_freedom"] == 1
+    # P(chi² > x) with one degree of freedom is erfc(sqrt(x / 2)).
+    assert found["p"] == pytest.approx(erfc(sqrt(chi_square / 2)), abs=1e-5)
+    assert found["furthest"] == {"split": "test", "label": "b", "difference": 0.2}
+
+
+def test_one_label_or_one_side_has_nothing_to_compare() -> None:
+    assert stratification({"train": {"a": 3}, "dev": {"a": 1}, "test": {"a": 1}}) == {}
+    assert stratification({"train": {"a": 3, "b": 1}, "dev": {}, "test": {}}) == {}

@@ -55,7 +55,7 @@ def test_rows_inside_the_project_are_named_where_they_lie(root: Path) -> None:
     [
         ("demo", "context-target", 90, '["a"]', RecipeError, "already taken"),
         ("My Rows", "context-target", 90, '["a"]', RecipeError, "lower-case letters"),
-        ("mine", "csv", 90, '["a"]', RecipeError, "Known: context-target"),
+        ("mine", "csv", 90, '["a"]', RecipeError, "Known: adgen"),
         ("mine", "context-target", 5, '["a"]', InputError, "too few different texts"),
         ("mine", "context-target", 90, '["a"', InputError, r"rows\.jsonl:2: .* 60 refused rows"),
     ],

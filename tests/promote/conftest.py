@@ -119,7 +119,7 @@ class Workshop:
 
 
 def _write_model(layout: Layout, weights: str, steps: int) -> None:
-    contract = contract_for("context-target", "glm", max_prompt_tokens=256, max_answer_tokens=256)
+    contract = contract_for(["context-target"], "glm", max_prompt_tokens=256, max_answer_tokens=256)
     layout.model.mkdir(parents=True, exist_ok=True)
     contract.save(layout.model)
     (layout.model / "model.safetensors").write_bytes(weights.encode() * 1000)

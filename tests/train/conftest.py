@@ -12,9 +12,10 @@ from glmops.train.candidate import Data, read_encoded
 @pytest.fixture(scope="session")
 def encoded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the encode stage writes for the toy records."""
-    folder = tmp_path_factory.mktemp("encode") / "toy"
-    encode_dataset(toy.TRAIN, toy.DEV, toy.contract(), vocab_size=toy.VOCABULARY, folder=folder)
-    return folder
+    root = tmp_path_factory.mktemp("encode")
+    prepared = toy.write_prepared(root / "prepared")
+    encode_dataset(prepared, toy.encode_settings(), root=root, folder=root / "toy")
+    return root / "toy"
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 from glmops.models.tokenizers.charsmap import SPACE
@@ -66,7 +67,9 @@ class Surfaces:
             parts[index] = stripped
             if stripped or (part and not self._strip_all):
                 break
-        return b"".join(parts).decode("utf-8", errors="glmops-byte")
+        # Bytes on both sides of a token that writes nothing make no character together.
+        runs = [b"".join(run) for shown, run in groupby(parts, key=bool) if shown]
+        return "".join(run.decode("utf-8", errors="glmops-byte") for run in runs)
 
     def _leads(self, token: int) -> bool:
         """Whether a piece begins with the mark for a space (the surface of <unk> does not)."""

@@ -1,6 +1,6 @@
 """One string of ChatGLM-6B, encoded by SentencePiece's own rules in Python, with exact spans.
 
-Slow (some 3 µs a character), hence only for strings that Rust would get wrong. The result is an
+Slow (some 5 µs a character), hence only for strings that Rust would get wrong. The result is an
 ``Encoding`` like any other: Rust then cuts it, adds the control tokens and pads.
 """
 

@@ -11,61 +11,29 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from glmops.errors import RecipeError
-from glmops.records import Task
+from glmops.recipe.encode import Encode, TokenizerSource
+from glmops.recipe.prepare import Lengths, MaxRefused, Prepare, SourceSettings, Split
+from glmops.recipe.section import Fraction, Positive, Section
+
+__all__ = [
+    "Encode",
+    "Lengths",
+    "MaxRefused",
+    "Prepare",
+    "SourceSettings",
+    "Split",
+    "TokenizerSource",
+]
 
 M = TypeVar("M", bound=BaseModel)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(gt=0)]
 # CPU threads of torch. Part of the recipe, because another number rounds sums in another order.
 # A small model is fastest on one: more of them mostly wait for each other.
 Threads = Positive
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Split(Section):
-    """Shares of the groups (source texts) that go to dev and test; the rest is train."""
-
-    dev: Annotated[float, Field(gt=0, lt=0.5)]
-    test: Annotated[float, Field(gt=0, lt=0.5)]
-    seed: int
-
-
-class MaxRefused(Section):
-    """How many raw rows may be refused before the stage fails: both limits hold."""
-
-    rows: Annotated[int, Field(ge=0)]
-    share: Fraction
-
-
-class Prepare(Section):
-    format: Literal["context-target"]
-    tasks: tuple[Task, ...] = Field(min_length=1)
-    split: Split
-    max_refused: MaxRefused
-
-
-class TrainedTokenizer(Section):
-    """A byte-level BPE made from the train split; it has no unknown token."""
-
-    train: Literal["byte-bpe"]
-    vocab_size: Annotated[int, Field(ge=300, le=200_000)]
-
-
-class Encode(Section):
-    family: Literal["glm"]
-    tokenizer: TrainedTokenizer
-    max_prompt_tokens: Positive
-    max_answer_tokens: Positive
-    base_text: Literal["shuffled-targets"]
-    """What the base learns from: the train rows with their answers dealt to other rows."""
 
 
 class Schedule(Section):
@@ -128,7 +96,7 @@ class Promote(Section):
     """The gate's rules and the review policy. Metric names are ``task/metric``."""
 
     floors: dict[str, float] = Field(min_length=1)
-    max_regression: dict[str, Annotated[float, Field(ge=0)]] = {}
+    max_regression: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
     """How far below the champion a metric's interval may reach, on the same test rows."""
     min_rows: Positive = 1
     """Fewer test rows of a task than this: the gate says it cannot tell."""

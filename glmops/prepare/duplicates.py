@@ -1,0 +1,109 @@
+"""Rows against rows: exact repeats, ids used twice, one text under two labels, near copies, leaks.
+
+All of it works on the facts of the whole set, so that the answer does not depend on the batches.
+Whatever must give way is the later row: rows that are added at the end never push an old one out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from glmops.prepare.near import Pair, near_pairs
+from glmops.prepare.spool import Spool
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def related(facts: pl.DataFrame) -> pl.DataFrame:
+    """The facts with ``rows_of_id`` (different rows under a row's id) and ``labels_of_text``.
+
+    ``labels_of_text`` counts the different labels of a classification row's text and question; 0
+    for rows of other tasks. Labels in another order are the same.
+    """
+    import polars as pl
+
+    labelled = facts.filter(pl.col("label").is_not_null())
+    return (
+        facts.pipe(_with_count, facts, "id", "content", "rows_of_id")
+        .pipe(_with_count, labelled, "question", "label", "labels_of_text")
+        .with_columns(
+            pl.when(pl.col("label").is_not_null())
+            .then("labels_of_text")
+            .otherwise(0)
+            .cast(pl.UInt32)
+        )
+    )
+
+
+def _with_count(
+    facts: pl.DataFrame, among: pl.DataFrame, key: str, value: str, name: str
+) -> pl.DataFrame:
+    """``facts`` with the number of different ``value`` per ``key``; mostly that is 1 everywhere."""
+    import polars as pl
+
+    several = (
+        among.select(key, value).unique().group_by(key).len(name=name).filter(pl.col(name) > 1)
+    )
+    if several.is_empty():
+        return facts.with_columns(pl.lit(1, pl.UInt32).alias(name))
+    counted = facts.join(several, on=key, how="left", maintain_order="left")
+    return counted.with_columns(pl.col(name).fill_null(1).cast(pl.UInt32))
+
+
+def repeats(facts: pl.DataFrame) -> Any:
+    """For each row, whether an earlier one has the same prompt and target (numpy, bool)."""
+    return (~facts["content"].is_first_distinct()).to_numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class NearCopies:
+    """Which texts are near copies. A text is named by the row (of the facts) that it first has."""
+
+    rows: Any
+    """Text number → its first row (numpy)."""
+    sides: list[int]
+    """Text number → its side."""
+    pairs: list[Pair]
+
+    @property
+    def texts(self) -> int:
+        """How many texts are near copies of an earlier one."""
+        return len({pair.second for pair in self.pairs})
+
+
+def near_copies(facts: pl.DataFrame, spool: Spool, threshold: float, sides: Any) -> NearCopies:
+    """The near copies among the texts of ``facts`` (its column ``row`` counts the spool's rows).
+
+    Args:
+        sides: The side of each row of ``facts``, as numbers.
+    """
+    first = facts["text"].is_first_distinct()
+    rows = facts["row"].filter(first).to_numpy()
+
+    def texts() -> Iterator[pl.Series]:
+        return (batch["group"] for batch in spool.read(["group"], rows))
+
+    sided = sides[first.to_numpy()].tolist()
+    return NearCopies(rows, sided, near_pairs(texts, threshold, sided))
+
+
+def later_copies(pairs: Sequence[Pair]) -> dict[int, Pair]:
+    """The texts that go when near copies are dropped, each with the kept text that it is like."""
+    gone: dict[int, Pair] = {}
+    for pair in pairs:  # in the order of the later text, so the earlier one is decided
+        if pair.second not in gone and pair.first not in gone:
+            gone[pair.second] = pair
+    return gone
+
+
+def leaks(pairs: Sequence[Pair], sides: Sequence[int]) -> dict[int, Pair]:
+    """The texts to refuse: a kept, earlier text on another side is nearly the same."""
+    gone: dict[int, Pair] = {}
+    for pair in pairs:
+        across = sides[pair.first] != sides[pair.second]
+        if across and pair.second not in gone and pair.first not in gone:
+            gone[pair.second] = pair
+    return gone

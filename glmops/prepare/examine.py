@@ -1,0 +1,255 @@
+"""Raw rows → facts: everything about a set that can be said before it is split.
+
+`glmops check` ends here; the stage goes on with the split.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glmops.prepare import suites
+from glmops.prepare.answers import Vocabulary
+from glmops.prepare.duplicates import related, repeats
+from glmops.prepare.facts import facts_of, oddities
+from glmops.prepare.gate import Broken, Gate
+from glmops.prepare.refusals import gate_refusals
+from glmops.prepare.spool import Spool, ahead
+from glmops.recipe import Prepare
+from glmops.records import TASKS, Task
+from glmops.storage import sha256_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from glmops.prepare.files import RawFile
+
+Tell = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class SourceSeen:
+    """What was found out about one source while it was read."""
+
+    encodings: dict[str, str] = field(default_factory=dict)
+    """File, as shown → utf-8, gb18030 or parquet."""
+    unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """File → the columns that nobody asked for, where there are some."""
+    paths: dict[str, Path] = field(default_factory=dict)
+    rows_of_file: Counter[str] = field(default_factory=Counter)
+    sha256: dict[str, str] = field(default_factory=dict)
+    read: int = 0
+    oddities: Counter[str] = field(default_factory=Counter)
+
+    def hash_of_name(self, path: Path) -> dict[str, str]:
+        """Each file's hash under its name below the raw path; a single file's name is "."."""
+        return {
+            (file.relative_to(path) if file.is_relative_to(path) else file).as_posix(): digest
+            for file, digest in zip(self.paths.values(), self.sha256.values(), strict=True)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """A whole set as read: texts on disk, facts and refusals in memory."""
+
+    spool: Spool
+    facts: pl.DataFrame
+    refusals: pl.DataFrame
+    """file, line, reason, raw."""
+    sources: list[SourceSeen]
+    vocabulary: Vocabulary
+    columns: tuple[str, ...]
+    """The columns of the row frames."""
+
+    @property
+    def read(self) -> int:
+        return sum(source.read for source in self.sources)
+
+    @property
+    def oddities(self) -> dict[str, int]:
+        """What is strange in the accepted rows of all sources; see ``facts.oddities``."""
+        total: Counter[str] = Counter()
+        for source in self.sources:
+            total.update(source.oddities)
+        return dict(sorted(total.items()))
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that occur among the rows."""
+        found = set(self.facts["task"].unique())
+        return [task for task in TASKS if task in found]
+
+
+def read_all(
+    path: Path,
+    section: Prepare,
+    scratch: Path,
+    *,
+    root: Path | None,
+    answers: bool = True,
+    tell: Tell = lambda step: None,
+) -> Raw:
+    """Read every source of a recipe, batch by batch.
+
+    Args:
+        scratch: An empty folder for the texts; they take about as much room as the raw rows.
+        answers: False: rows of a file without answers are read with an empty target.
+    Raises:
+        InputError: A path or a whole file cannot be used.
+    """
+    import polars as pl
+
+    from glmops.prepare.frames import REFUSALS
+    from glmops.prepare.rows import read_rows
+
+    spool, vocabulary = Spool(scratch), Vocabulary()
+    facts: list[pl.DataFrame] = []
+    refusals = [pl.DataFrame(schema=REFUSALS)]
+    sources: list[SourceSeen] = []
+    columns: set[str] = set()
+    for index, source in enumerate(section.all_sources):
+        seen = SourceSeen()
+        sources.append(seen)
+        on_file = _noting(seen, tell)
+        batches = read_rows(path, source, index=index, root=root, on_file=on_file, answers=answers)
+        for batch in ahead(batches):
+            seen.read += batch.read
+            columns.update(batch.rows.columns)
+            _count_files(seen, batch.rows, batch.refusals)
+            seen.oddities.update(_repairs(batch.raw))
+            if batch.rows.height:
+                spool.add(batch.rows.with_columns(batch.raw["raw"]))
+                facts.append(facts_of(batch.rows, section, source, vocabulary, answers=answers))
+                seen.oddities.update(oddities(batch.raw))
+            refusals.append(batch.refusals)
+    whole = pl.concat(facts) if facts else _no_facts(section, vocabulary)
+    return Raw(
+        spool,
+        whole.with_row_index("row"),
+        pl.concat(refusals),
+        sources,
+        vocabulary,
+        tuple(sorted(columns)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the gate said about every row."""
+
+    raw: Raw
+    facts: pl.DataFrame
+    """Of all rows that were read, with ``rows_of_id`` and ``labels_of_text``."""
+    refused: pl.DataFrame
+    """row, file, line, reason, raw: of the rows that break a rule."""
+
+    @property
+    def refusals(self) -> pl.DataFrame:
+        """file, line, reason, raw: of the reader and of the gate, by file and line."""
+        return sorted_refusals([self.raw.refusals, self.refused.drop("row")])
+
+
+def judge(raw: Raw, section: Prepare, gate: Gate, where: str) -> Judged:
+    """Pass all rows through the gate.
+
+    Raises:
+        InputError: The set as a whole cannot be used.
+        GlmopsError: A rule could not be evaluated.
+    """
+    import polars as pl
+
+    from glmops.prepare.frames import ROWS
+
+    names = pl.DataFrame(schema=dict.fromkeys(raw.columns, pl.Int8))
+    if raw.columns:
+        gate.require([suites.columns(list(ROWS))], names, where)
+    facts = related(raw.facts)
+    broken: list[Broken] = []
+    # Of no rows every rule holds; that none are left is for `settle` to say.
+    for suite in suites.suites(section, raw.tasks) if facts.height else ():
+        if suite.of_rows:
+            broken += gate.broken(suite, facts)
+        else:
+            gate.require([suite], facts, where)
+    return Judged(raw, facts, gate_refusals(raw.spool, facts, broken))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The rows that are left: ``facts`` of each different one, and the numbers of the repeats."""
+
+    facts: pl.DataFrame
+    repeats: Any
+    """Row numbers of accepted rows with the prompt and target of an earlier one (numpy)."""
+
+
+def settle(judged: Judged, section: Prepare, gate: Gate, where: str) -> Settled:
+    """Leave the refused rows out, and exact repeats; what is left must be worth learning.
+
+    Where sources have sides of their own, a repeat may be a leak: the sides decide then.
+
+    Raises:
+        InputError: No row is left, or none that a model could learn something from.
+    """
+    left = _accepted(judged)
+    gate.require(suites.left(section.tasks), left, where)
+    if any(source.side is not None for source in section.all_sources):
+        return Settled(left, left["row"].to_numpy()[:0])
+    return left_over(judged)
+
+
+def left_over(judged: Judged) -> Settled:
+    """What ``settle`` gives, whatever is left."""
+    left = _accepted(judged)
+    again = repeats(left)
+    return Settled(left.filter(~again), left["row"].filter(again).to_numpy())
+
+
+def _accepted(judged: Judged) -> pl.DataFrame:
+    import polars as pl
+
+    return judged.facts.filter(~pl.col("row").is_in(judged.refused["row"].implode()))
+
+
+def sorted_refusals(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.concat(frames).sort("file", "line", maintain_order=True)
+
+
+def _noting(seen: SourceSeen, tell: Tell) -> Callable[[Any], None]:
+    def note(opened: Any) -> None:
+        file: RawFile = opened.file
+        tell(f"reading {file.shown}")
+        seen.encodings[file.shown] = opened.encoding
+        seen.paths[file.shown] = file.path
+        seen.sha256[file.shown] = sha256_file(file.path)
+        if opened.unread:
+            seen.unread[file.shown] = opened.unread
+
+    return note
+
+
+def _count_files(seen: SourceSeen, *frames: pl.DataFrame) -> None:
+    for frame in frames:
+        for file, rows in frame.group_by("file").len().iter_rows():
+            seen.rows_of_file[file] += rows
+
+
+def _repairs(raw: pl.DataFrame) -> dict[str, int]:
+    mended = raw.filter(raw["repair"].is_not_null())
+    return dict(mended.group_by("repair").len().iter_rows())
+
+
+def _no_facts(section: Prepare, vocabulary: Vocabulary) -> pl.DataFrame:
+    """The facts of no rows, with all their columns."""
+    import polars as pl
+
+    from glmops.prepare.frames import ROWS
+
+    nothing = pl.DataFrame(schema=ROWS)
+    return facts_of(nothing, section, section.all_sources[0], vocabulary)

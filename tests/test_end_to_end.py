@@ -243,7 +243,7 @@ def wait_for_stage(pid: int, stage: str) -> list[psutil.Process]:
         (["approve", "demo", "abcdef12", "--as", "alice"], "abcdef12"),
         (["status", "nope"], "no such recipe"),
         (["new", "Bad Name", "--format", "context-target", "--raw", "params.yaml"], "Bad Name"),
-        (["new", "mine", "--format", "csv", "--raw", "params.yaml"], "Known: context-target"),
+        (["new", "mine", "--format", "csv", "--raw", "params.yaml"], "Known: adgen, alpaca"),
     ],
 )
 def test_a_wrong_command_gets_one_clear_error(
@@ -265,7 +265,7 @@ def test_a_wrong_command_gets_one_clear_error(
         (b"", "empty"),
         (b"context,target\n", "CSV"),
         (b'{"context": "a", "target": "b"}\n{"context": "a", \n', "rows.jsonl:2"),
-        (b'[{"context": "a", "target": "b"}]', "array"),
+        (b'[{"context": "a", "target": "b"},', "rows.jsonl:1"),
         (b'{"text": "a", "label": "b"}\n', "rows.jsonl:1"),
         (b"\x1f\x8b\x08\x00", "rows.jsonl"),
     ],

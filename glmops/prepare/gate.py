@@ -45,6 +45,8 @@ class Gate:
     """A great-expectations context whose validations become one site."""
 
     context: Any
+    batches: Any
+    """What a validation is told that its rows are; the rows themselves are given to each run."""
 
     def broken(self, suite: Suite, facts: pl.DataFrame) -> list[Broken]:
         """The rules of a suite that do not hold for ``facts``, in the suite's order.
@@ -57,7 +59,7 @@ class Gate:
         if suite.columns:
             frame = frame.select(name for name in suite.columns if name in frame.columns)
         broken = []
-        results = _validate(self.context, suite, frame)
+        results = _validate(self, suite, frame)
         order = [rule.meta["reason"] for rule in suite.rules]
         # great-expectations answers in an order of its own.
         results.sort(key=lambda result: order.index(result.expectation_config.meta["reason"]))
@@ -91,9 +93,11 @@ def open_gate(docs: Path | None = None) -> Iterator[Gate]:
         context = gx.get_context(mode="file", project_root_dir=scratch)
         context.enable_analytics(False)
         context.variables.progress_bars = {"globally": False}
-        context.data_sources.add_pandas("prepare").add_dataframe_asset("facts")
+        asset = context.data_sources.add_pandas("prepare").add_dataframe_asset("facts")
+        # Once: every change of the context writes its whole configuration.
+        batches = asset.add_batch_definition_whole_dataframe("all")
         try:
-            yield Gate(context)
+            yield Gate(context, batches)
         finally:
             if docs is not None:
                 _publish(context, docs)
@@ -114,14 +118,14 @@ def _places(suite: Suite, facts: pl.DataFrame) -> Any:
     return None if len(places) == len(facts) else places
 
 
-def _validate(context: Any, suite: Suite, frame: pl.DataFrame) -> list[Any]:
+def _validate(gate: Gate, suite: Suite, frame: pl.DataFrame) -> list[Any]:
     import great_expectations as gx
 
-    asset = context.data_sources.get("prepare").get_asset("facts")
-    batches = asset.add_batch_definition_whole_dataframe(suite.name)
-    rules = context.suites.add(gx.ExpectationSuite(name=suite.name, expectations=list(suite.rules)))
-    definition = context.validation_definitions.add(
-        gx.ValidationDefinition(name=suite.name, data=batches, suite=rules)
+    rules = gate.context.suites.add(
+        gx.ExpectationSuite(name=suite.name, expectations=list(suite.rules))
+    )
+    definition = gate.context.validation_definitions.add(
+        gx.ValidationDefinition(name=suite.name, data=gate.batches, suite=rules)
     )
     done = definition.run(
         batch_parameters={"dataframe": frame.to_pandas()},

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmops.errors import InputError
 from glmops.prepare import suites
-from glmops.prepare.examine import Judged, judge, read_all, settle, sorted_refusals
+from glmops.prepare.examine import (
+    Judged,
+    Settled,
+    judge,
+    read_all,
+    settle,
+    sorted_refusals,
+)
 from glmops.prepare.split import require_all_sides
 from glmops.recipe import Prepare
 
@@ -21,6 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from glmops.prepare.gate import Gate
+    from glmops.prepare.sides import Sided
 
 NAMED_REFUSALS = 5
 QUARANTINE = "quarantine.parquet"
@@ -48,8 +57,10 @@ def prepare(
     Raises:
         InputError: A file cannot be used, too many rows are refused, or too few remain.
     """
+    from glmops.prepare.counts import metrics
     from glmops.prepare.files import shown
     from glmops.prepare.gate import open_gate
+    from glmops.prepare.writing import write_refusals, write_splits
 
     shutil.rmtree(work, ignore_errors=True)
     texts = work / "texts"
@@ -59,42 +70,41 @@ def prepare(
         read = read_all(raw, section, texts, root=root, tell=tell)
         _require_few(section, read.refusals, read.read, where, work)
         tell("checking the rows")
-        with open_gate(work / DATA_DOCS) as gate:
-            judged = judge(read, section, gate, where)
-            _require_few(section, judged.refusals, read.read, where, work)
-            return _split(judged, section, gate, raw, where, folder, work, tell)
+        with ThreadPoolExecutor(1) as beside:
+            with open_gate(work / DATA_DOCS) as gate:
+                judged = judge(read, section, gate, where)
+                _require_few(section, judged.refusals, read.read, where, work)
+                settled = settle(judged, section, gate, where)
+                tell("splitting by source text")
+                sided = _split(judged, settled, section, gate, where, work)
+                tell("writing")
+                written = beside.submit(write_splits, sided.facts, read.spool, section, folder)
+            # The Data Docs were written meanwhile.
+            times = written.result()
+        write_refusals(folder / QUARANTINE, _all_refusals(judged, sided))
+        return metrics(raw, section, judged, settled, sided, times)
     finally:
         shutil.rmtree(texts)
 
 
 def _split(
-    judged: Judged,
-    section: Prepare,
-    gate: Gate,
-    raw: Path,
-    where: str,
-    folder: Path,
-    work: Path,
-    tell: Callable[[str], None],
-) -> dict[str, Any]:
-    from glmops.prepare.counts import metrics, side_counts
+    judged: Judged, settled: Settled, section: Prepare, gate: Gate, where: str, work: Path
+) -> Sided:
+    """The rows on their sides, checked: few enough refused, no leak, no empty side."""
+    from glmops.prepare.counts import side_counts
     from glmops.prepare.sides import judged_sides, place
-    from glmops.prepare.writing import write_refusals, write_splits
 
-    spool = judged.raw.spool
-    settled = settle(judged, section, gate, where)
-    tell("splitting by source text")
-    sided = place(settled.facts, spool, section)
-    refusals = sorted_refusals([judged.refusals, sided.refused.drop("row")])
-    _require_few(section, refusals, judged.raw.read, where, work)
+    sided = place(settled.facts, judged.raw.spool, section)
+    _require_few(section, _all_refusals(judged, sided), judged.raw.read, where, work)
     if section.leaks == "refuse":
         gate.require(suites.sides(), judged_sides(sided), where)
     texts = sided.facts["text"].n_unique()
     require_all_sides(side_counts(sided.facts), texts, section.split, where)
-    tell("writing")
-    times = write_splits(sided.facts, spool, section, folder)
-    write_refusals(folder / QUARANTINE, refusals)
-    return metrics(raw, section, judged, settled, sided, times)
+    return sided
+
+
+def _all_refusals(judged: Judged, sided: Sided) -> pl.DataFrame:
+    return sorted_refusals([judged.refusals, sided.refused.drop("row")])
 
 
 def _require_few(

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import deviations
 import pytest
+
+import deviations
 from project import ROOT
 
 # Small models are fastest on one thread, and several test processes with all threads each wait for

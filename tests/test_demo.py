@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from project import Project, copy_project
 
 pytestmark = pytest.mark.timeout(1500)

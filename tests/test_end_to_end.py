@@ -19,9 +19,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from project import Project, quick_project
 
 from glmops.storage import STAGES, sha256_tree
+from project import Project, quick_project
 
 pytestmark = pytest.mark.timeout(1500)
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import toy_chatglm
 from torch import Tensor
+
+import toy_chatglm
 
 Find = Callable[[str], Path]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import toy_model as toy
-
 from glmops.models.tokenizers import SPECIAL_TOKENS, load_tokenizer
 from glmops.models.tokenizers.tiktoken import PATTERN
 

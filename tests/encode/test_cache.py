@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.encode import cache as cache_module
 from glmops.encode import chunks, examples, split
 from glmops.encode.cache import Cache, settings_hash

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.encode import chunks
 from glmops.encode.chunks import num_rows, read_chunks, templates_of
 from glmops.errors import InputError

@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.contract import load_contract
 from glmops.encode import dataset
 from glmops.encode.dataset import deal, encode_dataset

@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
+
 import toy_model as toy
 import toy_tokenizers as tokenizers
-
 from glmops.encode.edges import Edges, edges, no_seam, seam_of
 from glmops.encode.pieces import by_pieces
 from glmops.encode.ragged import Ragged, from_lists

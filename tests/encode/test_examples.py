@@ -4,12 +4,12 @@ import random
 from pathlib import Path
 from typing import Any
 
-import naive_encode as naive
 import pyarrow as pa
 import pytest
+
+import naive_encode as naive
 import toy_model as toy
 import toy_tokenizers as tokenizers
-
 from glmops.contract import LAYOUTS, Contract, contract_for
 from glmops.encode.examples import batch_encoder
 from glmops.encode.plan import guess_plan, make_plan

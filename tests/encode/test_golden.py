@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import toy_tokenizers as tokenizers
 
+import toy_tokenizers as tokenizers
 from glmops.contract import contract_for
 from glmops.encode.examples import batch_encoder
 from glmops.encode.plan import make_plan

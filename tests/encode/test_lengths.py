@@ -4,8 +4,8 @@ import csv
 import io
 
 import numpy as np
-import toy_model as toy
 
+import toy_model as toy
 from glmops.encode.lengths import Lengths, doubling, histogram_csv, measure, percentiles
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 import toy_chatglm
 import toy_model as toy
-
 from glmops.encode.dataset import encode_dataset
 from glmops.encode.packing import best_fit, fill_rate
 from glmops.errors import InputError

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.encode import split
 from glmops.encode.dataset import encode_dataset
 from glmops.encode.parallel import AHEAD, Task, in_order

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import toy_model as toy
-
 from glmops.contract import load_contract
 from glmops.recipe import load_recipe
 from glmops.storage import Layout, read_json

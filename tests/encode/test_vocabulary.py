@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.encode.dataset import encode_dataset
 from glmops.encode.vocabulary import tokenizer_hash
 from glmops.errors import InputError, RecipeError

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+
 from toy_project import driver_environment, make_project, still_alive, until
 
 

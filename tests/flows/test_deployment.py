@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from toy_project import ROOT, driver_environment, make_project, starts, still_alive, until
 
 

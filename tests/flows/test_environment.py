@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_project import ROOT
 
 from flows.environment import settings, stage_settings
+from toy_project import ROOT
 
 SEEN = """
 import json, os, pathlib, sys

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from toy_project import ROOT, driver_environment, edit, starts, until
 
 from flows import graph
 from flows.faults import StageDied, StageError
 from glmops.errors import InputError, MachineError, RecipeError
 from glmops.storage import sha256_tree
+from toy_project import ROOT, driver_environment, edit, starts, until
 
 STAGES = ["prepare@demo", "train@demo", "evaluate@demo"]
 

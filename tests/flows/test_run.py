@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flows import graph
+from glmops.storage import sha256_tree
 from toy_project import (
     candidates,
     drive,
@@ -23,9 +26,6 @@ from toy_project import (
     still_alive,
     until,
 )
-
-from flows import graph
-from glmops.storage import sha256_tree
 
 STAGES = ["prepare@demo", "train@demo", "evaluate@demo"]
 Driver = Callable[..., "subprocess.Popen[str]"]

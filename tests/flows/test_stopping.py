@@ -9,9 +9,8 @@ import sys
 import time
 from pathlib import Path
 
-from toy_project import ROOT, still_alive, until
-
 from flows.stopping import end_processes, spared
+from toy_project import ROOT, still_alive, until
 
 STUBBORN = """
 import signal, subprocess, sys, time

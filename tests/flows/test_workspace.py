@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from toy_project import ROOT, edit, git, make_project
 
 from flows import graph, workspace
 from flows.workspace import Workspace, opened, planned
 from glmops.errors import MachineError, RecipeError
 from glmops.recipe import load_recipe
 from glmops.storage import sha256_tree, write_text
+from toy_project import ROOT, edit, git, make_project
 
 HOSTILE = ["问：a", "a,b", ";touch x", "-rf", "a b", "new\nline", '"quoted"', "x=y", "#c"]
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 import toy_model as toy
 
 

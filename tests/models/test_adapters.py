@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-import toy_prefix as toy
-from deviations import note
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
+import toy_prefix as toy
+from deviations import note
 from glmops.cli import app
 from glmops.errors import InputError, RecipeError
 from glmops.models.adapters import with_adapter

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-import toy_chatglm as toy
 from transformers import DynamicCache, StaticCache
 
+import toy_chatglm as toy
 from glmops.models.chatglm.layout import lay_out
 
 

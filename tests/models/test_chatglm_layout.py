@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-import toy_chatglm as toy
 from safetensors.torch import load_file
 
+import toy_chatglm as toy
 from glmops.errors import InputError
 from glmops.models.chatglm.configuration import ChatGLMConfig
 from glmops.models.chatglm.layout import lay_out, packed, visible

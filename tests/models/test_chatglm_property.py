@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+
+import naive_chatglm as naive
 import toy_chatglm as toy
 from deviations import note
-
-from models import naive_chatglm as naive
 
 FAMILY = "chatglm-6b naive"
 # Both start from the same float32 weights; ours computes in float32, the naive one in float64.

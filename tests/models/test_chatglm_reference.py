@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import torch
-import toy_chatglm as toy
-from deviations import note
 from safetensors.torch import load_file
 from torch import Tensor
+
+import toy_chatglm as toy
+from deviations import note
 
 FAMILY = "chatglm-6b"
 LOGITS, LOSS, GRADIENT = 2e-3, 1e-4, 1e-3

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import toy_chatglm as toy
 from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoModelForCausalLM, DynamicCache
 
+import toy_chatglm as toy
 from glmops.errors import InputError
 from glmops.models.chatglm import register
 from glmops.models.chatglm.configuration import ChatGLMConfig

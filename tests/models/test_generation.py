@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import InputError
 from glmops.models.generation import Generated, generate_batches
 from glmops.models.tokenizers import prompt_ids

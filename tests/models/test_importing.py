@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
-import toy_original as toy
 from safetensors import safe_open
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+import toy_original as toy
 from glmops import __version__
 from glmops.errors import InputError, IntegrityError, MachineError, RecipeError
 from glmops.models import load

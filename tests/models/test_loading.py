@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-import toy_model as toy
 from safetensors.torch import load_file, save_file
 
 import glmops.models
+import toy_model as toy
 from glmops.errors import InputError, MachineError, RecipeError
 from glmops.models import load
 

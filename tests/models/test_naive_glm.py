@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+
+import naive_glm
 import toy_original as toy
 from deviations import note
-
 from glmops.models import load
 from glmops.models.original.importing import import_model
-from models import naive_glm
 
 
 def _settings(seed: int) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-import toy_original as toy
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GlmConfig, GlmForCausalLM
 
+import toy_original as toy
 from glmops.models import load
 from glmops.models.original.importing import import_model
 from glmops.models.original.recognise import recognise

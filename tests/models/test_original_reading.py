@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import toy_original as toy
 from safetensors.torch import save_file
 from torch import Tensor
 
+import toy_original as toy
 from glmops.errors import InputError
 from glmops.models import load
 from glmops.models.original.importing import import_model

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import toy_original as toy
 
+import toy_original as toy
 from glmops.errors import InputError
 from glmops.models import load
 from glmops.models.original.opening import require_native

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import torch
-from deviations import note
 from safetensors.torch import load_file
 from torch import Tensor
 
+from deviations import note
 from glmops.models import load
 from glmops.models.original.importing import import_model
 from glmops.models.original.names import mapped_tensors

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
+
 import toy_chatglm
 import toy_prefix as toy
 from deviations import note
-from naive_prefix import naive_logits
-from torch import Tensor
-
 from glmops.errors import InputError
+from naive_prefix import naive_logits
 
 CLOSE = 2e-4  # float32, other order of summing; logits of these models are around 10
 

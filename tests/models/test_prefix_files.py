@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-import toy_prefix as toy
 from safetensors.torch import load_file, save_file
 
+import toy_prefix as toy
 from glmops.errors import InputError
 from glmops.models.adapters import with_adapter
 from glmops.models.original.adapters import import_adapter

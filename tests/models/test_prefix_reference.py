@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-import toy_prefix as toy
-from deviations import note
 from safetensors.torch import load_file
 from torch import Tensor
 
+import toy_prefix as toy
+from deviations import note
 from glmops.models.adapters import with_adapter
 from glmops.models.original.adapters import import_adapter
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-import toy_original as toy
 from safetensors.torch import load_file
 from torch import Tensor
 
+import toy_original as toy
 from glmops.errors import InputError, MachineError, RecipeError
 from glmops.models import load
 from glmops.models.original.importing import import_model

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import InputError, RecipeError
 from glmops.models import load
 from glmops.models.chatglm.configuration import ChatGLMConfig

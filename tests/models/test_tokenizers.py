@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import InputError, RecipeError
 from glmops.models.tokenizers import (
     SPECIAL_TOKENS,

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatglm_text import Oracle, nasty
 
+from chatglm_text import Oracle, nasty
 from glmops.models.tokenizers import load_tokenizer, special_ids
 
 SETS = ("v1", "v1-image-offset")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatglm_text import nasty
 
+from chatglm_text import nasty
 from glmops.models.tokenizers import load_tokenizer, special_ids, text_ids
 
 

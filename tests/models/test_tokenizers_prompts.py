@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatglm_text import nasty
 
+from chatglm_text import nasty
 from glmops.contract import LAYOUTS, Contract
 from glmops.errors import InputError
 from glmops.models.tokenizers import load_tokenizer, place_prompt, special_ids, text_ids

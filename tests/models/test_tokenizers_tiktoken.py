@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import regex
 import tiktoken
-from chatglm_text import nasty
 
+from chatglm_text import nasty
 from glmops.errors import InputError
 from glmops.models.tokenizers import chat_ids, load_tokenizer, special_ids, stop_ids, text_ids
 from glmops.models.tokenizers.tiktoken import CONTROL, PATTERN

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chatglm_text import Oracle, nasty
 
+from chatglm_text import Oracle, nasty
 from glmops.models.tokenizers import load_tokenizer, text_ids
 from glmops.models.tokenizers.charsmap import Charsmap
 from glmops.models.tokenizers.model_file import read_model_file

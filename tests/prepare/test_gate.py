@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 import pytest
-from toy_rows import judged, raw_of, refused, row, section
 
 from glmops.errors import GlmopsError, InputError
 from glmops.prepare.examine import judge, settle
 from glmops.prepare.gate import open_gate
 from glmops.prepare.suites import Suite
 from glmops.storage import sha256_tree
+from toy_rows import judged, raw_of, refused, row, section
 
 TRIPLE = '```json\n[{"predicate": "作者", "subject": "书", "object": "人"}]\n```'
 SHAPED = {"template": "context-target"}

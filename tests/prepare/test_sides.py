@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toy_rows import raw_of, row, section
 
 from glmops.prepare.duplicates import later_copies, leaks
 from glmops.prepare.examine import judge, settle
@@ -17,6 +16,7 @@ from glmops.prepare.sides import Sided, judged_sides, place
 from glmops.prepare.split import side_of
 from glmops.prepare.suites import sides
 from glmops.records import SPLITS
+from toy_rows import raw_of, row, section
 
 LONG = "这是一段足够长的新闻正文，讲的是本地足球队在主场以二比一取胜，球迷们彻夜庆祝，交通中断，警"
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.train.export import save_checkpoint
 
 

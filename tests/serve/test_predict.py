@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import InputError, IntegrityError
 from glmops.models.generation import generate_batches
 from glmops.models.tokenizers import prompt_ids

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import toy_model as toy
 
+import toy_model as toy
 from glmops.encode.dataset import encode_dataset
 from glmops.train.candidate import Data, read_encoded
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import InputError
 from glmops.train.batches import IGNORED, Row, read_rows, right_padded
 from glmops.train.candidate import Data

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-import toy_model as toy
 
+import toy_model as toy
 from glmops.contract import load_contract
 from glmops.models import load
 from glmops.models.generation import generate_batches

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import GlmopsError
 from glmops.models.small import small_glm
 from glmops.recipe import Schedule

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-import toy_model as toy
 
+import toy_model as toy
 from glmops.errors import InputError, RecipeError
 from glmops.train.methods import METHODS, merged
 

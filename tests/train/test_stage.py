@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 
 import toy_model as toy
-
 from glmops.recipe import load_recipe
 from glmops.storage import Layout, read_json
 from pipelines.train import train

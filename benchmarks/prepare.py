@@ -55,7 +55,7 @@ def write_raw(path: Path, rows: int) -> None:
 def ours(raw: Path, out: Path) -> Callable[[], dict[str, Any]]:
     for name in ("pyarrow.parquet", "rensa", "scipy.stats", "glmops.prepare.rows"):
         importlib.import_module(name)
-    importlib.import_module("glmops.prepare.expectations")  # great-expectations
+    importlib.import_module("glmops.prepare.gate.expectations")  # great-expectations
     from glmops.prepare.stage import prepare
     from glmops.recipe import Prepare
 

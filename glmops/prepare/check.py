@@ -33,7 +33,7 @@ def check(path: Path | str, format: str, **settings: Any) -> dict[str, Any]:
 
     from glmops.prepare.counts import characters, conflicts, count_labels, files, task_counts
     from glmops.prepare.examine import judge, left_over, read_all
-    from glmops.prepare.gate import open_gate
+    from glmops.prepare.gate.validation import open_gate
 
     lookup(FORMATS, format, "format")
     if format == "table" and not (settings.get("columns") and settings.get("template")):

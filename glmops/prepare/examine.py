@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from glmops.prepare import suites
-from glmops.prepare.answers import Vocabulary
 from glmops.prepare.duplicates import related, repeats
-from glmops.prepare.facts import facts_of, oddities
-from glmops.prepare.gate import Broken, Gate
-from glmops.prepare.refusals import gate_refusals
+from glmops.prepare.gate import suites
+from glmops.prepare.gate.answers import Vocabulary
+from glmops.prepare.gate.facts import facts_of, oddities
+from glmops.prepare.gate.refusals import gate_refusals
+from glmops.prepare.gate.validation import Broken, Gate
 from glmops.prepare.spool import Spool, ahead
 from glmops.recipe import Prepare
 from glmops.records import TASKS, Task
@@ -25,7 +25,7 @@ from glmops.storage import sha256_file
 if TYPE_CHECKING:
     import polars as pl
 
-    from glmops.prepare.files import RawFile
+    from glmops.prepare.raw.files import RawFile
 
 Tell = Callable[[str], None]
 

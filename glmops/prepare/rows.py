@@ -17,7 +17,7 @@ import polars as pl
 from glmops.errors import InputError, RecipeError, lookup
 from glmops.prepare.formats import FORMATS, Layout, own_template
 from glmops.prepare.frames import PLACE, REFUSALS, ROWS, is_blank, split_off
-from glmops.prepare.reading import OnFile, layout_of, read_batches
+from glmops.prepare.raw.reading import OnFile, layout_of, read_batches
 from glmops.prepare.rendering import answer, group, with_prompt
 from glmops.prepare.targets import BadRow, task_of
 from glmops.recipe import parse

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from glmops.prepare.duplicates import NearCopies, later_copies, leaks, near_copies, repeats
-from glmops.prepare.refusals import Leaks, leak_refusals, rows_of_texts
+from glmops.prepare.gate.refusals import Leaks, leak_refusals, rows_of_texts
 from glmops.prepare.spool import Spool
 from glmops.recipe import Prepare
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmops.errors import InputError
-from glmops.prepare import suites
 from glmops.prepare.examine import (
     Judged,
     Settled,
@@ -22,13 +21,14 @@ from glmops.prepare.examine import (
     settle,
     sorted_refusals,
 )
+from glmops.prepare.gate import suites
 from glmops.prepare.split import require_all_sides
 from glmops.recipe import Prepare
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from glmops.prepare.gate import Gate
+    from glmops.prepare.gate.validation import Gate
     from glmops.prepare.sides import Sided
 
 NAMED_REFUSALS = 5
@@ -58,8 +58,8 @@ def prepare(
         InputError: A file cannot be used, too many rows are refused, or too few remain.
     """
     from glmops.prepare.counts import metrics
-    from glmops.prepare.files import shown
-    from glmops.prepare.gate import open_gate
+    from glmops.prepare.gate.validation import open_gate
+    from glmops.prepare.raw.files import shown
     from glmops.prepare.writing import write_refusals, write_splits
 
     shutil.rmtree(work, ignore_errors=True)

@@ -10,9 +10,9 @@ import pytest
 
 from glmops.errors import InputError
 from glmops.prepare import read
-from glmops.prepare.encodings import encoding_of
-from glmops.prepare.files import RawFile
-from glmops.prepare.reading import Opened
+from glmops.prepare.raw.encodings import encoding_of
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.reading import Opened
 from glmops.prepare.rows import read_rows
 from glmops.recipe import SourceSettings
 

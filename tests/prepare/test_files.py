@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glmops.errors import InputError, RecipeError
-from glmops.prepare.files import hash_of, raw_files
+from glmops.prepare.raw.files import hash_of, raw_files
 from glmops.storage import link_raw
 
 ROW = '{"context": "问", "target": "答"}'

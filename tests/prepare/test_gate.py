@@ -11,8 +11,8 @@ import pytest
 
 from glmops.errors import GlmopsError, InputError
 from glmops.prepare.examine import judge, settle
-from glmops.prepare.gate import open_gate
-from glmops.prepare.suites import Suite
+from glmops.prepare.gate.suites import Suite
+from glmops.prepare.gate.validation import open_gate
 from glmops.storage import sha256_tree
 from toy_rows import judged, raw_of, refused, row, section
 

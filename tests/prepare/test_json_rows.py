@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from glmops.errors import InputError
-from glmops.prepare import json_arrays, read
+from glmops.prepare import read
 from glmops.prepare.formats import FORMATS
-from glmops.prepare.json_lines import plain_rows
-from glmops.prepare.objects import unpack_object
+from glmops.prepare.raw import json_arrays
+from glmops.prepare.raw.json_lines import plain_rows
+from glmops.prepare.raw.objects import unpack_object
 from glmops.prepare.targets import BadRow, parse_json
 
 KEYS = {"content": "content", "summary": "summary"}

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pytest
 
 from glmops.errors import InputError
-from glmops.prepare import opening, read
-from glmops.prepare.files import RawFile
-from glmops.prepare.opening import Block, LongLine, blocks
+from glmops.prepare import read
+from glmops.prepare.raw import opening
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.opening import Block, LongLine, blocks
 
 ROW = '{"content": "类型#裤", "summary": "宽松"}\n'
 

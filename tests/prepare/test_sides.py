@@ -10,11 +10,11 @@ import pytest
 
 from glmops.prepare.duplicates import later_copies, leaks
 from glmops.prepare.examine import judge, settle
-from glmops.prepare.gate import open_gate
+from glmops.prepare.gate.suites import sides
+from glmops.prepare.gate.validation import open_gate
 from glmops.prepare.near import Pair
 from glmops.prepare.sides import Sided, judged_sides, place
 from glmops.prepare.split import side_of
-from glmops.prepare.suites import sides
 from glmops.records import SPLITS
 from toy_rows import raw_of, row, section
 

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from glmops.errors import InputError, RecipeError
-from glmops.prepare import opening, read
+from glmops.prepare import read
+from glmops.prepare.raw import opening
 from glmops.records import Record, Refusal
 
 HEADER = "uuid,title,author,abstract,Keywords,label"

@@ -6,8 +6,8 @@ import json
 import re
 
 from glmops.errors import InputError
-from glmops.prepare.files import RawFile
 from glmops.prepare.formats import Layout
+from glmops.prepare.raw.files import RawFile
 
 _ARRAY = re.compile(rb"\s*\[\s*(?:[\]{]|$)")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmops.errors import GlmopsError, InputError
-from glmops.prepare.suites import Suite
+from glmops.prepare.gate.suites import Suite
 
 if TYPE_CHECKING:
     import polars as pl

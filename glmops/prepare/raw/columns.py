@@ -10,12 +10,12 @@ from typing import Any
 import polars as pl
 
 from glmops.errors import InputError
-from glmops.prepare.encodings import Encoding
-from glmops.prepare.files import RawFile
 from glmops.prepare.formats import Layout
 from glmops.prepare.frames import REFUSALS, fields_schema, split_off, without_controls
-from glmops.prepare.lines import line_frames
-from glmops.prepare.tables import Table, csv_tables
+from glmops.prepare.raw.encodings import Encoding
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.lines import line_frames
+from glmops.prepare.raw.tables import Table, csv_tables
 
 BATCH = 50_000
 """Rows of a table that are made into one frame."""

@@ -12,7 +12,7 @@ from io import BufferedReader
 from typing import IO
 
 from glmops.errors import InputError
-from glmops.prepare.files import RawFile
+from glmops.prepare.raw.files import RawFile
 
 BOM = b"\xef\xbb\xbf"
 GZIP, ZSTANDARD = b"\x1f\x8b", b"(\xb5/\xfd"

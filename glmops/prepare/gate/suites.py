@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from glmops.prepare.facts import FORMAT_IDS, FORMAT_LABELS
+from glmops.prepare.gate.facts import FORMAT_IDS, FORMAT_LABELS
 from glmops.recipe import Prepare
 from glmops.records import Task
 
@@ -157,7 +157,7 @@ def _row_rules(section: Prepare) -> list[Any]:
 
 
 def _length_rules(section: Prepare) -> list[Any]:
-    from glmops.prepare.expectations import ExpectColumnValuesToLieWithin
+    from glmops.prepare.gate.expectations import ExpectColumnValuesToLieWithin
 
     return [
         ExpectColumnValuesToLieWithin(

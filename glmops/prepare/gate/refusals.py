@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from glmops.prepare.answers import require_whole
-from glmops.prepare.facts import CONTROL, PLACEHOLDER
-from glmops.prepare.gate import Broken
+from glmops.prepare.gate.answers import require_whole
+from glmops.prepare.gate.facts import CONTROL, PLACEHOLDER
+from glmops.prepare.gate.validation import Broken
 from glmops.prepare.near import Pair
 from glmops.prepare.spool import Spool
 from glmops.prepare.targets import BadRow

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from glmops.errors import InputError
-from glmops.prepare.encodings import Encoding
-from glmops.prepare.files import RawFile
-from glmops.prepare.opening import BOM, LONGEST_LINE, opened
+from glmops.prepare.raw.encodings import Encoding
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.opening import BOM, LONGEST_LINE, opened
 from glmops.prepare.targets import DECODER, BadRow
 
 CHUNK = 1 << 20

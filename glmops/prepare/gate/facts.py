@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from glmops.prepare.answers import Vocabulary, answer_facts
 from glmops.prepare.formats import CATEGORIES, FORMATS
+from glmops.prepare.gate.answers import Vocabulary, answer_facts
 from glmops.prepare.split import sides_of
 from glmops.recipe import Prepare, SourceSettings
 from glmops.records import SPLITS, TASKS

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from glmops.prepare.encodings import Encoding, fault_of
-from glmops.prepare.files import RawFile
 from glmops.prepare.frames import REFUSALS, is_blank, refusal, split_off
-from glmops.prepare.opening import KEPT, LONGEST_LINE, Block, LongLine, blocks
+from glmops.prepare.raw.encodings import Encoding, fault_of
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.opening import KEPT, LONGEST_LINE, Block, LongLine, blocks
 
 BLANK = "a blank line among the rows"
 

@@ -9,19 +9,19 @@ from pathlib import Path
 import polars as pl
 
 from glmops.errors import lookup
-from glmops.prepare.columns import Picked, csv_frames, plain_frames
-from glmops.prepare.encodings import Encoding, encoding_of
-from glmops.prepare.files import RawFile, raw_files
 from glmops.prepare.formats import FORMATS, Layout
 from glmops.prepare.frames import fields_schema, is_blank, split_off, without_controls
-from glmops.prepare.headlines import headline_frames
-from glmops.prepare.json_arrays import array_elements
-from glmops.prepare.json_lines import plain_rows
-from glmops.prepare.kinds import is_array, require_json, require_separated
-from glmops.prepare.lines import Lines, line_frames
-from glmops.prepare.objects import frame_of, unpack_for
-from glmops.prepare.opening import BLOCK, PARQUET, head_of, require_text
-from glmops.prepare.parquet import parquet_frames
+from glmops.prepare.raw.columns import Picked, csv_frames, plain_frames
+from glmops.prepare.raw.encodings import Encoding, encoding_of
+from glmops.prepare.raw.files import RawFile, raw_files
+from glmops.prepare.raw.headlines import headline_frames
+from glmops.prepare.raw.json_arrays import array_elements
+from glmops.prepare.raw.json_lines import plain_rows
+from glmops.prepare.raw.kinds import is_array, require_json, require_separated
+from glmops.prepare.raw.lines import Lines, line_frames
+from glmops.prepare.raw.objects import frame_of, unpack_for
+from glmops.prepare.raw.opening import BLOCK, PARQUET, head_of, require_text
+from glmops.prepare.raw.parquet import parquet_frames
 from glmops.prepare.targets import BadRow, parse_json
 from glmops.recipe.prepare import SourceSettings
 

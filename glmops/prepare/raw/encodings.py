@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from glmops.errors import InputError
-from glmops.prepare.files import RawFile
-from glmops.prepare.opening import BOM, LongLine, blocks, opened
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.opening import BOM, LongLine, blocks, opened
 
 Name = Literal["utf-8", "gb18030"]
 _CHUNK = 1 << 20

@@ -8,10 +8,10 @@ from typing import Any
 import polars as pl
 
 from glmops.errors import InputError
-from glmops.prepare.columns import BATCH, Picked, pick
-from glmops.prepare.files import RawFile
 from glmops.prepare.formats import Layout
 from glmops.prepare.frames import split_off, without_controls
+from glmops.prepare.raw.columns import BATCH, Picked, pick
+from glmops.prepare.raw.files import RawFile
 
 
 def parquet_frames(

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import polars as pl
 
 from glmops.errors import InputError
-from glmops.prepare.encodings import Encoding
-from glmops.prepare.files import RawFile
 from glmops.prepare.formats import CATEGORIES, FORMATS
 from glmops.prepare.frames import split_off, without_controls
-from glmops.prepare.lines import line_frames
+from glmops.prepare.raw.encodings import Encoding
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.lines import line_frames
 
 MARK = "_!_"
 FIELDS = FORMATS["toutiao"].fields

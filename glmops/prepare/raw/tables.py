@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from io import StringIO
 
 from glmops.errors import InputError
-from glmops.prepare.encodings import Encoding, fault_of
-from glmops.prepare.files import RawFile
-from glmops.prepare.lines import BLANK
-from glmops.prepare.opening import LongLine, blocks
+from glmops.prepare.raw.encodings import Encoding, fault_of
+from glmops.prepare.raw.files import RawFile
+from glmops.prepare.raw.lines import BLANK
+from glmops.prepare.raw.opening import LongLine, blocks
 
 BAD_QUOTES = 100
 """Lines with a quote that is never closed, before the file as a whole is refused."""

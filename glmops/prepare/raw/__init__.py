@@ -1,0 +1,1 @@
+"""Raw files of any format → raw frames: fields by name, with file and line; light to import."""

@@ -78,13 +78,20 @@ def record_run(
 def commit_of(root: Path, workspace: Path) -> str:
     """The git commit that a run's files came from; "…-dirty" when uncommitted edits were in them.
 
-    A run in a snapshot has a commit of its own, which holds those edits. Empty outside of git.
+    dvc.lock is not an edit: the run itself writes it. A run in a snapshot has a commit of its own,
+    which holds those edits. Empty outside of git.
     """
-    snapshot = f"refs/glmops/runs/{workspace.name}"
-    describe = ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    question = describe if workspace == root else ["rev-parse", "--verify", "--quiet", snapshot]
+    if workspace != root:
+        return _git(root, "rev-parse", "--verify", "--quiet", f"refs/glmops/runs/{workspace.name}")
+    commit = _git(root, "rev-parse", "--verify", "--quiet", "HEAD")
+    edited = commit and _git(root, "diff", "--name-only", "HEAD", "--", ".", ":(exclude)dvc.lock")
+    return f"{commit}-dirty" if edited else commit
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """What git answers; empty where it has no answer, or where there is no git."""
     try:
-        said = subprocess.run(["git", *question], cwd=root, capture_output=True, text=True)
+        said = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     except FileNotFoundError:
         return ""
     return said.stdout.strip() if said.returncode == 0 else ""

@@ -12,6 +12,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from glmops.cli_import import import_adapter, import_model
+from glmops.cli_plan import plan
 from glmops.errors import GlmopsError, InputError
 from glmops.recipe import load_recipe
 from glmops.storage import project_root
@@ -58,6 +60,9 @@ def run(
     dry: Annotated[
         bool, typer.Option("--dry", help="Say what would run, and run nothing.")
     ] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="A tiny model on sample rows: minutes, on any CPU.")
+    ] = False,
 ) -> None:
     """prepare, encode, train, evaluate; then the gate and a candidate in the registry.
 
@@ -72,16 +77,18 @@ def run(
         raw=str(raw) if raw else None,
         from_stage=from_stage,
         dry=dry,
+        smoke=smoke,
         say=lambda line: people.print(line, markup=False),
     )
-    _say_outcome(recipe, outcome)
+    _say_outcome(outcome)
     raise typer.Exit(outcome.exit_code)
 
 
-def _say_outcome(recipe: str, outcome: Outcome) -> None:
+def _say_outcome(outcome: Outcome) -> None:
     registration = outcome.registration
     if registration is None:
         return
+    recipe = registration.name_of_model.removesuffix("-candidates")
     short = registration.digest[:12]
     report, here = Path(registration.report), Path.cwd()
     shown = report.relative_to(here) if report.is_relative_to(here) else report
@@ -96,6 +103,9 @@ def _say_outcome(recipe: str, outcome: Outcome) -> None:
     if registration.already and not outcome.executed:
         people.print(f"Nothing to do: {short} is registered; `glmops status {recipe}` shows it.")
         return
+    if recipe.endswith("-smoke"):
+        people.print(f"[green]smoke    passed[/green]: {short} is in {registration.name_of_model}")
+        return
     people.print(f"[green]gate     passed[/green]: {short} waits for review. Next:")
     people.print(f"         glmops approve {recipe} {short} --as YOUR-NAME")
     people.print(f"         glmops promote {recipe} {short}")
@@ -106,12 +116,26 @@ def new(
     name: Annotated[str, typer.Argument(help="Lower-case letters, digits and dashes.")],
     format: Annotated[str, typer.Option("--format", help="The raw format, e.g. context-target.")],
     raw: Annotated[Path, typer.Option(help="Your rows: a file or a folder.")],
+    column: Annotated[list[str] | None, typer.Option(help="Of a table: FIELD=COLUMN.")] = None,
+    template: Annotated[str | None, typer.Option(help="Not the format's own template.")] = None,
+    separator: Annotated[str | None, typer.Option(help="Between a table's columns.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="utf-8 or gb18030; else found out.")] = None,
 ) -> None:
     """A recipe of your own from your own rows: recipes/NAME.yaml, listed in params.yaml."""
+    from glmops.prepare.check import columns_of
     from glmops.prepare.start import start_recipe
 
-    made = start_recipe(project_root(), name, format=format, raw=raw)
+    settings = {"template": template, "separator": separator, "encoding": encoding}
+    with complaints.status("reading the rows"):
+        columns = columns_of(column or [])
+        made = start_recipe(
+            project_root(), name, format=format, raw=raw, columns=columns, **settings
+        )
     people.print(f"{made.rows} rows read: {made.summary}")
+    if made.refused:
+        what = f"Some rows are refused; recipes/{name}.yaml lets as many be, and no more:"
+        people.print(f"[yellow]{what}[/yellow]")
+        people.print("\n".join(made.refused), markup=False)
     people.print(f"wrote recipes/{name}.yaml and listed it in params.yaml. Next: glmops run {name}")
 
 
@@ -123,6 +147,7 @@ def check(
     template: Annotated[str | None, typer.Option(help="Not the format's own template.")] = None,
     separator: Annotated[str | None, typer.Option(help="Between a table's columns.")] = None,
     encoding: Annotated[str, typer.Option(help="auto, utf-8 or gb18030.")] = "auto",
+    card: Annotated[Path | None, typer.Option(help="Write the data card here, as HTML.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Validate raw rows without a recipe; exit code 2 if any row, or the file, is refused."""
@@ -137,11 +162,41 @@ def check(
         if not as_json:
             raise
         found = checking.refused_file(path, format, fault)
+    if card is not None:
+        checking.write_card(card, found)
     if as_json:
         _print_json(found)
     else:
         people.print("\n".join(checking.summary(found)), markup=False)
     raise typer.Exit(2 if found["refused"] else 0)
+
+
+@app.command()
+def diff(
+    recipe: Name,
+    revision: Annotated[str, typer.Argument(metavar="[REV]", help="A git revision.")] = "HEAD",
+    as_json: AsJson = False,
+) -> None:
+    """What changed in the prepared rows since a git revision: rows, labels, lengths."""
+    from flows.prepared_versions import versions
+    from glmops.prepare.diff import Version
+    from glmops.prepare.diff import diff as compare
+    from glmops.prepare.diff.summary import summary
+
+    root = project_root()
+    with (
+        complaints.status("comparing the rows"),
+        versions(root, recipe, revision) as two,
+    ):
+        found = compare(Version(two.old, two.old_where), Version(two.new, two.new_where))
+    if as_json:
+        _print_json({"recipe": recipe, "notes": two.notes, **found})
+        return
+    sources = [
+        f"{number} ({source.format}{' ' if source.files else ''}{source.files})"
+        for number, source in enumerate(load_recipe(root, recipe).prepare.all_sources)
+    ]
+    people.print("\n".join([*two.notes, *summary(found, sources)]), markup=False)
 
 
 @app.command()
@@ -222,64 +277,9 @@ def predict(
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-@app.command("import-model")
-def import_model(
-    source: Annotated[Path, typer.Argument(help="A downloaded original-format checkpoint.")],
-    target: Annotated[Path, typer.Argument(help="The native folder to write; new or empty.")],
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, bfloat16 or float16; else as it is stored.")
-    ] = None,
-) -> None:
-    """Original-format ChatGLM, ChatGLM2, ChatGLM3 or GLM-4 → native safetensors.
-
-    Runs none of the checkpoint's code. A killed import goes on where it was when run again.
-    """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from glmops.models.original.importing import import_model as import_checkpoint
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    bars = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=complaints,
-        transient=True,
-        disable=not complaints.is_terminal,
-    )
-    with bars:
-        bar = bars.add_task("checking", total=None)
-        done = import_checkpoint(
-            source,
-            target,
-            dtype=dtype,
-            on_step=lambda what, count, total: bars.update(
-                bar, description=what, completed=count, total=total
-            ),
-        )
-    if done.already:
-        people.print(f"Nothing to do: {escape(str(target))} holds this import, whole.")
-        return
-    size = f"{done.bytes / 1e9:.2f} GB" if done.bytes >= 1e8 else f"{done.bytes / 1e6:.2f} MB"
-    people.print(
-        f"[green]imported[/green] {done.kind}: {done.tensors} tensors, {size} in "
-        f"{escape(str(target))}. import.json there has the hashes."
-    )
-    if not done.tokenizer:
-        people.print("[yellow]The source has no tokenizer[/yellow], so the target has none either.")
-
-
-@app.command("import-adapter")
-def import_adapter(
-    source: Annotated[Path, typer.Argument(help="An official prefix or a remote-code LoRA.")],
-    target: Annotated[Path, typer.Argument(help="The folder to write; new or empty.")],
-    base: Annotated[Path, typer.Option(help="The model it was trained on, in either format.")],
-    to: Annotated[str, typer.Option(help="native, or original for the way back.")] = "native",
-) -> None:
-    """An adapter trained with the published GLM code → a native one, with equal results."""
-    from glmops.models.original.adapters import import_adapter as convert
-
-    kind = convert(source, target, base=base, to=to)
-    people.print(f"[green]imported[/green] a {kind}: {escape(str(target))}")
+app.command("plan")(plan)
+app.command("import-model")(import_model)
+app.command("import-adapter")(import_adapter)
 
 
 def _user() -> str:

@@ -52,7 +52,7 @@ class Contract(BaseModel):
     stop: tuple[str, ...]
     max_prompt_tokens: int
     max_answer_tokens: int
-    truncation: Literal["cut-body-end"] = "cut-body-end"
+    truncation: Literal["oldest-turns-then-body-end"] = "oldest-turns-then-body-end"
 
     def prompt(self, fields: Mapping[str, object], template: str | None = None) -> Prompt:
         """The prompt of one row; ``template`` says which, where the contract has several."""

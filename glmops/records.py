@@ -36,6 +36,8 @@ class Record:
     """The name under which ``glmops.templates`` knows how this row was written."""
     source: int = 0
     """Which of the recipe's sources the row came from, counted from 0."""
+    turns: str = ""
+    """Characters of each earlier exchange at the start of ``head``, oldest first: "31,12"."""
 
     @property
     def prompt(self) -> str:

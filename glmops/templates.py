@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 from glmops.errors import InputError
-from glmops.records import Task
+from glmops.records import Record, Task
 from glmops.storage import sha256_json
 
 
@@ -23,6 +23,9 @@ class Prompt(NamedTuple):
     head: str
     body: str
     cue: str
+    turns: tuple[int, ...] = ()
+    """Characters of each earlier exchange at the start of ``head``, oldest first. Where a prompt is
+    too long, whole exchanges go before anything of the body does."""
 
 
 class Piece(NamedTuple):
@@ -80,20 +83,45 @@ class Template:
         if self.pattern:
             context = _text(fields, "context")
             match = re.fullmatch(self.pattern, context)
-            return Prompt(**match.groupdict()) if match else Prompt("", context, "")
-        head = self._history(fields) + render(self.head, fields)
-        return Prompt(head, render(self.body, fields), render(self.cue, fields))
+            if match is None:
+                return Prompt("", context, "")
+            return Prompt(match["head"], match["body"], match["cue"])
+        turns = self._turns(fields)
+        head = "".join(turns) + render(self.head, fields)
+        body, cue = render(self.body, fields), render(self.cue, fields)
+        return Prompt(head, body, cue, tuple(map(len, turns)))
 
     def hash(self) -> str:
         """Of everything the template says: another text is another contract."""
         return sha256_json(asdict(self))
 
-    def _history(self, fields: Mapping[str, object]) -> str:
+    def _turns(self, fields: Mapping[str, object]) -> list[str]:
         history = fields.get("history") or ()
-        if not self.turns or not isinstance(history, list | tuple):
-            return ""
+        if not self.turns:
+            return []
+        if not isinstance(history, list | tuple) or not all(map(_is_pair, history)):
+            raise InputError(
+                "field 'history'",
+                "not a list of [question, answer] pairs",
+                got=history,
+                do="Give the earlier exchanges, oldest first, and [] where there are none.",
+            )
         kept = history[-self.turns :]
-        return "".join(render(self.turn, {"question": q, "answer": a}) for q, a in kept)
+        return [render(self.turn, {"question": q, "answer": a}) for q, a in kept]
+
+
+def prompt_of(row: Record) -> Prompt:
+    """The prompt of a prepared row."""
+    return Prompt(row.head, row.body, row.cue, turn_lengths(row.turns))
+
+
+def turn_lengths(said: str) -> tuple[int, ...]:
+    """``Prompt.turns`` from a row's ``turns``."""
+    return tuple(map(int, said.split(","))) if said else ()
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
 
 
 _PIECE = re.compile(r"\[(?P<optional>[^\[\]]*)\]|(?P<plain>[^\[\]]+)")

@@ -14,7 +14,7 @@ def encode_row(
     prompt: Prompt, target: str, contract: Contract, tokenizer: Any
 ) -> tuple[list[int], list[int], int]:
     """Ids, mask (1 = learnt) and the characters that the body lost; InputError: does not fit."""
-    ids, cut = place_prompt(prompt, contract, tokenizer)
+    ids, cut, _ = place_prompt(prompt, contract, tokenizer)
     answer = text_ids(target, tokenizer) + special_ids([contract.end], tokenizer)
     if len(answer) > contract.max_answer_tokens:
         raise InputError("row", f"the answer and its end have {len(answer)} tokens", do="")

@@ -31,7 +31,7 @@ SIZES = {"max_prompt_tokens": 9, "max_answer_tokens": 9}
     ],
 )
 def test_a_context_splits_into_head_body_and_cue(context: str, parts: tuple[str, ...]) -> None:
-    assert TEMPLATES["context-target"].prompt({"context": context}) == parts
+    assert TEMPLATES["context-target"].prompt({"context": context})[:3] == parts
     assert "".join(parts) == context
 
 

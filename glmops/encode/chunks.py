@@ -26,7 +26,7 @@ MOST = 16_384
 TEXT = 16 * 2**20
 
 TEXTS = ("head", "body", "cue", "target")
-NAMES = ("id", *TEXTS, "file", "line")
+NAMES = ("id", *TEXTS, "turns", "file", "line")
 
 
 def read_chunks(path: Path) -> Iterator[pa.RecordBatch]:

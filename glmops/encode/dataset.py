@@ -71,7 +71,8 @@ def encode_dataset(
         max_answer_tokens=settings.max_answer_tokens,
     )
     with fresh_folder(folder) as draft, ThreadPoolExecutor(1) as beside:
-        save_tokenizer(settings.tokenizer, train_file, root, draft / "tokenizer")
+        control = (*contract.before, *contract.between, contract.end)
+        save_tokenizer(settings.tokenizer, train_file, root, draft / "tokenizer", control)
         # Loading transformers takes as long as encoding some hundred thousand rows.
         truth = beside.submit(make_plan, contract, draft / "tokenizer")
         plan = guess_plan(contract, draft / "tokenizer") or truth.result()

@@ -21,7 +21,7 @@ from glmops.encode.ragged import Ragged, from_lists, side_by_side, stacked
 from glmops.encode.streams import list_array
 from glmops.errors import InputError
 from glmops.models.tokenizers import PlacedPrompt, load_tokenizer, place_prompt
-from glmops.templates import Prompt
+from glmops.templates import Prompt, turn_lengths
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,7 +32,7 @@ ANSWER_TOO_LONG = "the answer and its end have "
 TEXTS_AT_ONCE = 2048
 """The tokenizer's own account of a text is a hundred times larger than its ids."""
 
-COLUMNS = ("head", "body", "cue", "target")
+COLUMNS = ("head", "body", "cue", "turns", "target")
 
 EncodeBatch = Callable[["pa.RecordBatch"], "pa.RecordBatch"]
 
@@ -43,6 +43,7 @@ def batch_encoder(plan: Plan) -> EncodeBatch:
     - ``input_ids`` list<int32>: the whole row; empty for a refused one,
     - ``prompt_tokens`` int32: how many of them are the prompt's, which are not learnt,
     - ``cut`` int32: how many characters the prompt's body lost,
+    - ``turns`` int32: how many of its earlier exchanges were left out,
     - ``reason`` string: why the row was refused; null for the others.
     """
     to_ids, seam = _text_encoder(plan)
@@ -103,18 +104,20 @@ def _encode_batch(
         reasons.setdefault(row, _too_long(int(answers.lengths[answer_of[row]]), plan.contract))
 
     # Each row's parts by number; behind those of the batch stand the cut prompts and empty parts.
-    prompt_of, cuts = np.arange(len(batch)), np.zeros(len(batch), np.int32)
+    prompt_of, lost = np.arange(len(batch)), np.zeros((2, len(batch)), np.int32)
     for number, (row, prompt) in enumerate(placed.items()):
-        prompt_of[row], cuts[row] = len(batch) + 1 + number, prompt.cut
+        prompt_of[row], lost[:, row] = len(batch) + 1 + number, (prompt.cut, prompt.turns)
     refused = np.fromiter(reasons, np.int64, len(reasons))
-    prompt_of[refused], answer_of[refused], cuts[refused] = len(batch), len(answers.lengths), 0
+    prompt_of[refused], answer_of[refused] = len(batch), len(answers.lengths)
+    lost[:, refused] = 0
     prompts = stacked(prompts, from_lists([[], *(prompt.ids for prompt in placed.values())]))
     rows = side_by_side((prompts, prompt_of), (stacked(answers, from_lists([[]])), answer_of))
     return pa.record_batch(
         {
             "input_ids": list_array(rows),
             "prompt_tokens": pa.array(prompts.lengths[prompt_of], pa.int32()),
-            "cut": pa.array(cuts, pa.int32()),
+            "cut": pa.array(lost[0], pa.int32()),
+            "turns": pa.array(lost[1], pa.int32()),
             "reason": pa.array(map(reasons.get, range(len(batch))), pa.string()),
         }
     )
@@ -127,7 +130,8 @@ def _placed(
     placed: dict[int, PlacedPrompt] = {}
     reasons: dict[int, str] = {}
     for row in rows:
-        prompt = Prompt(*(batch.column(name)[row].as_py() for name in Prompt._fields))
+        head, body, cue, turns = (batch.column(name)[row].as_py() for name in Prompt._fields)
+        prompt = Prompt(head, body, cue, turn_lengths(turns))
         try:
             placed[row] = place_prompt(prompt, plan.contract, tokenizer())
         except InputError as error:  # its row is left out, listed and counted

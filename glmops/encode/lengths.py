@@ -15,11 +15,13 @@ BINS = 64
 
 
 class Lengths(NamedTuple):
-    """Tokens of each encoded row, its control tokens included, and the characters it lost."""
+    """Tokens of each encoded row, its control tokens included, and what its prompt lost: characters
+    of its body, and whole earlier exchanges."""
 
     prompts: Ints
     rows: Ints
     cut: Ints
+    turns: Ints
 
     @property
     def parts(self) -> dict[str, Ints]:
@@ -35,6 +37,8 @@ def measure(lengths: Lengths, refused: dict[str, int]) -> dict[str, Any]:
         "refused-for": refused,
         "cut-prompts": len(cut),
         "cut-characters": percentiles(cut),
+        "cut-histories": int((lengths.turns > 0).sum()),
+        "cut-turns": int(lengths.turns.sum()),
         "tokens": int(lengths.rows.sum()),
         "learnt-tokens": int(lengths.parts["answer"].sum()),
         **{f"{part}-tokens": percentiles(values) for part, values in lengths.parts.items()},

@@ -63,7 +63,7 @@ def encode_split(
     import numpy as np
     import pyarrow as pa
 
-    ids, prompts, rows, cuts = [], [], [], []
+    ids, prompts, rows, cuts, turns = [], [], [], [], []
     reasons: list[str] = []
     with ExitStack() as files:
         write = files.enter_context(stream(rows_to)) if rows_to else None
@@ -78,6 +78,7 @@ def encode_split(
             prompts.append(encoded.column("prompt_tokens").to_numpy())
             rows.append(part.lengths)
             cuts.append(encoded.column("cut").to_numpy())
+            turns.append(encoded.column("turns").to_numpy())
             if write and len(names):
                 write(row_batch(names, part, prompts[-1]))
             if tokens:
@@ -90,7 +91,7 @@ def encode_split(
             f"no row is left to train on ({first})",
             do="Give more rows, or raise encode.max_prompt_tokens and encode.max_answer_tokens.",
         )
-    joined = (np.concatenate(each).astype(np.int64) for each in (prompts, rows, cuts))
+    joined = (np.concatenate(each).astype(np.int64) for each in (prompts, rows, cuts, turns))
     answers = sum(reason.startswith(ANSWER_TOO_LONG) for reason in reasons)
     refused_for = {"answer": answers, "prompt": len(reasons) - answers}
     return Split(pa.concat_arrays(ids), Lengths(*joined), refused_for)

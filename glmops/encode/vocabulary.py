@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from glmops.encode.chunks import read_chunks
@@ -26,17 +26,21 @@ FILES = (
 """The files of a checkpoint that decide its ids, in the native and in the original layouts."""
 
 
-def save_tokenizer(source: TokenizerSource, train: Path, root: Path, folder: Path) -> None:
+def save_tokenizer(
+    source: TokenizerSource, train: Path, root: Path, folder: Path, control: Iterable[str] = ()
+) -> None:
     """Write the recipe's tokenizer to ``folder``; a relative path is one below ``root``.
 
     A native one is copied file by file, so that it keeps its hash.
 
+    Args:
+        control: Control tokens that one that is made here must have.
     Raises:
         InputError: The folder of a stored tokenizer cannot be used, or its files are not those
             that the recipe names by their hash.
     """
     if source.path is None:
-        train_tokenizer(_texts(train), source.vocab_size or 0).save_pretrained(str(folder))
+        train_tokenizer(_texts(train), source.vocab_size or 0, control).save_pretrained(str(folder))
         return
     stored = root / source.path
     if not (stored / NATIVE).is_file():

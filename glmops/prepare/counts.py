@@ -130,6 +130,21 @@ def sources(
     return found
 
 
+def whole_sources(section: Prepare, raw: Raw, refused: int, repeated: int) -> list[dict[str, Any]]:
+    """As ``sources``, of one source whose rows are on no side."""
+    (source,), (seen,) = section.all_sources, raw.sources
+    return [
+        {
+            "format": source.format,
+            "files": dict(sorted(seen.sha256.items())),
+            "weight": source.weight,
+            "read": seen.read,
+            "refused": refused,
+            "duplicates": repeated,
+        }
+    ]
+
+
 def files(judged: Judged, repeated: Any) -> dict[str, dict[str, Any]]:
     """Per file: its encoding, the rows read, and how many of them repeat an earlier row.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from glmops.prepare.duplicates import related, repeats
 from glmops.prepare.gate import suites
 from glmops.prepare.gate.answers import Vocabulary
-from glmops.prepare.gate.facts import facts_of, oddities
+from glmops.prepare.gate.facts import facts_of, oddities, text_fields
 from glmops.prepare.gate.refusals import gate_refusals
 from glmops.prepare.gate.validation import Broken, Gate
 from glmops.prepare.spool import Spool, ahead
@@ -25,6 +25,7 @@ from glmops.storage import sha256_file
 if TYPE_CHECKING:
     import polars as pl
 
+    from glmops.prepare.raw.endings import Endings
     from glmops.prepare.raw.files import RawFile
 
 Tell = Callable[[str], None]
@@ -41,6 +42,10 @@ class SourceSeen:
     paths: dict[str, Path] = field(default_factory=dict)
     rows_of_file: Counter[str] = field(default_factory=Counter)
     sha256: dict[str, str] = field(default_factory=dict)
+    endings: dict[str, Endings] = field(default_factory=dict)
+    """Of files of text."""
+    longest: dict[str, int] = field(default_factory=dict)
+    """Field → the most characters that an accepted row has in it."""
     read: int = 0
     oddities: Counter[str] = field(default_factory=Counter)
 
@@ -76,6 +81,12 @@ class Raw:
         for source in self.sources:
             total.update(source.oddities)
         return dict(sorted(total.items()))
+
+    @property
+    def longest(self) -> dict[str, int]:
+        """Field → the most characters that a row of any source has in it."""
+        fields = {name for source in self.sources for name in source.longest}
+        return {name: max(s.longest.get(name, 0) for s in self.sources) for name in fields}
 
     @property
     def tasks(self) -> list[Task]:
@@ -125,6 +136,7 @@ def read_all(
                 spool.add(batch.rows.with_columns(batch.raw["raw"]))
                 facts.append(facts_of(batch.rows, section, source, vocabulary, answers=answers))
                 seen.oddities.update(oddities(batch.raw))
+                _note_longest(seen, batch.raw)
             refusals.append(batch.refusals)
     whole = pl.concat(facts) if facts else _no_facts(section, vocabulary)
     return Raw(
@@ -222,12 +234,16 @@ def sorted_refusals(frames: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def _noting(seen: SourceSeen, tell: Tell) -> Callable[[Any], None]:
+    from glmops.prepare.raw.endings import endings_of
+
     def note(opened: Any) -> None:
         file: RawFile = opened.file
         tell(f"reading {file.shown}")
         seen.encodings[file.shown] = opened.encoding
         seen.paths[file.shown] = file.path
         seen.sha256[file.shown] = sha256_file(file.path)
+        if opened.encoding != "parquet":
+            seen.endings[file.shown] = endings_of(file)
         if opened.unread:
             seen.unread[file.shown] = opened.unread
 
@@ -238,6 +254,14 @@ def _count_files(seen: SourceSeen, *frames: pl.DataFrame) -> None:
     for frame in frames:
         for file, rows in frame.group_by("file").len().iter_rows():
             seen.rows_of_file[file] += rows
+
+
+def _note_longest(seen: SourceSeen, raw: pl.DataFrame) -> None:
+    import polars as pl
+
+    longest = raw.select(pl.col(text_fields(raw)).str.len_chars().max())
+    for name, most in longest.row(0, named=True).items():
+        seen.longest[name] = max(seen.longest.get(name, 0), most or 0)
 
 
 def _repairs(raw: pl.DataFrame) -> dict[str, int]:

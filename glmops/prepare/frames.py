@@ -25,6 +25,7 @@ ROWS = {
     "line": pl.Int64,
     "source": pl.Int64,
     "weight": pl.Float64,
+    "turns": pl.String,
 }
 
 # What Python's str.split() takes for white space, so that a group is the same in both.

@@ -15,7 +15,7 @@ NOTHING = pl.lit("")
 
 
 def with_prompt(frame: pl.DataFrame, template: Template, columns: Collection[str]) -> pl.DataFrame:
-    """The frame with the columns head, body and cue.
+    """The frame with the columns head, body, cue and turns.
 
     Args:
         columns: The fields among its columns, all String; ``history`` may be one of them.
@@ -26,9 +26,12 @@ def with_prompt(frame: pl.DataFrame, template: Template, columns: Collection[str
     head, body, cue = (
         rendered(part, fields) for part in (template.head, template.body, template.cue)
     )
+    turns = NOTHING
     if template.turns and "history" in columns:
-        head = pl.concat_str(_history(template), head)
-    return frame.with_columns(head.alias("head"), body.alias("body"), cue.alias("cue"))
+        head = pl.concat_str(_history(template, ""), head)
+        turns = _history(template, ",")
+    parts = {"head": head, "body": body, "cue": cue, "turns": turns}
+    return frame.with_columns(part.alias(name) for name, part in parts.items())
 
 
 def answer(template: Template, columns: Collection[str]) -> pl.Expr:
@@ -66,11 +69,15 @@ def _filled(text: str, fields: Mapping[str, pl.Expr]) -> pl.Expr:
     return pl.concat_str(written) if written else NOTHING
 
 
-def _history(template: Template) -> pl.Expr:
-    """The last exchanges, one after the other; "" where there are none."""
+def _history(template: Template, between: str) -> pl.Expr:
+    """The last exchanges, one after the other, or, with something ``between`` them, how many
+    characters each has; "" where there are none."""
     turn = {name: pl.element().struct.field(name) for name in ("question", "answer")}
+    said = rendered(template.turn, turn)
+    if between:
+        said = said.str.len_chars().cast(pl.String)
     kept = pl.col("history").list.tail(template.turns)
-    return kept.list.eval(rendered(template.turn, turn)).list.join("").fill_null("")
+    return kept.list.eval(said).list.join(between).fill_null("")
 
 
 def _by_pattern(frame: pl.DataFrame, template: Template) -> pl.DataFrame:
@@ -82,5 +89,6 @@ def _by_pattern(frame: pl.DataFrame, template: Template) -> pl.DataFrame:
     other = {"head": NOTHING, "body": context, "cue": NOTHING}
     missed = pl.col("body").is_null()
     return frame.hstack(parts).with_columns(
-        pl.when(missed).then(other[name]).otherwise(pl.col(name)).alias(name) for name in other
+        NOTHING.alias("turns"),
+        *(pl.when(missed).then(other[name]).otherwise(pl.col(name)).alias(name) for name in other),
     )

@@ -1,4 +1,4 @@
-"""prepare: raw rows → validated rows on their side of the split, quarantine and metrics.
+"""prepare: raw rows → validated rows on their side of the split, quarantine, metrics and card.
 
 Read once, in batches: the texts wait on disk, and everything is decided on the facts of the whole
 set. Then the texts are read again and written, each where it belongs.
@@ -24,6 +24,8 @@ from glmops.prepare.examine import (
 from glmops.prepare.gate import suites
 from glmops.prepare.split import require_all_sides
 from glmops.recipe import Prepare
+from glmops.records import SPLITS
+from glmops.storage import write_json, write_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 NAMED_REFUSALS = 5
 QUARANTINE = "quarantine.parquet"
 DATA_DOCS = "data_docs"
+CARD, CARD_PAGE = "card.json", "card.html"
 
 
 def prepare(
@@ -43,6 +46,7 @@ def prepare(
     root: Path,
     folder: Path,
     work: Path,
+    name: str = "",
     tell: Callable[[str], None] = lambda step: None,
 ) -> dict[str, Any]:
     """Read, pass the gate, drop repeats, split by source text; returns the metrics.
@@ -51,12 +55,18 @@ def prepare(
         raw: A file or folder of raw rows.
         root: The project; files below it are named relative to it.
         folder: Where train, dev, test and quarantine are written.
-        work: Scratch. The Data Docs of this run are there afterwards, whether it succeeded or not,
-            and the refused rows if there were too many of them to go on.
+        work: Scratch. The Data Docs of this run are there afterwards, whether it succeeded or not;
+            the data card if it did, and the refused rows if there were too many to go on.
+        name: Of the set, for its card; the raw path when empty.
         tell: Called with each step's name before it starts.
     Raises:
         InputError: A file cannot be used, too many rows are refused, or too few remain.
     """
+    import numpy as np
+
+    from glmops.prepare.card.numbers import card_of
+    from glmops.prepare.card.page import card_page
+    from glmops.prepare.card.texts import texts_of
     from glmops.prepare.counts import metrics
     from glmops.prepare.gate.validation import open_gate
     from glmops.prepare.raw.files import shown
@@ -70,7 +80,7 @@ def prepare(
         read = read_all(raw, section, texts, root=root, tell=tell)
         _require_few(section, read.refusals, read.read, where, work)
         tell("checking the rows")
-        with ThreadPoolExecutor(1) as beside:
+        with ThreadPoolExecutor(2) as beside:
             with open_gate(work / DATA_DOCS) as gate:
                 judged = judge(read, section, gate, where)
                 _require_few(section, judged.refusals, read.read, where, work)
@@ -79,10 +89,28 @@ def prepare(
                 sided = _split(judged, settled, section, gate, where, work)
                 tell("writing")
                 written = beside.submit(write_splits, sided.facts, read.spool, section, folder)
+                learnt = (sided.facts["side"] == SPLITS.index("train")).to_numpy()
+                looked_at = beside.submit(texts_of, read.spool, sided.facts, learnt)
             # The Data Docs were written meanwhile.
-            times = written.result()
-        write_refusals(folder / QUARANTINE, _all_refusals(judged, sided))
-        return metrics(raw, section, judged, settled, sided, times)
+            times, said = written.result(), looked_at.result()
+        refusals = _all_refusals(judged, sided)
+        write_refusals(folder / QUARANTINE, refusals)
+        counts = metrics(raw, section, judged, settled, sided, times)
+        tell("drawing the data card")
+        card = card_of(
+            name or where,
+            counts,
+            section,
+            judged,
+            sided.facts,
+            repeats=np.union1d(settled.repeats, sided.repeats),
+            near=sided.near,
+            refusals=refusals,
+            texts=said,
+        )
+        write_json(work / CARD, card)
+        write_text(work / CARD_PAGE, card_page(card, docs=True))
+        return counts
     finally:
         shutil.rmtree(texts)
 

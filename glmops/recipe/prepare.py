@@ -56,7 +56,10 @@ class SourceSettings(Section):
         kinds = {type(column) for column in self.columns.values()}
         if len(kinds) > 1:
             raise ValueError("columns are given by name or by position, not some by each")
-        needed, known = TEMPLATES[self.template].needed, TEMPLATES[self.template].fields
+        template = TEMPLATES[self.template]
+        needed, known = template.needed, template.fields
+        if template.turns:  # earlier exchanges: a list of [question, answer] pairs
+            known = (*known, "history")
         if missing := [name for name in needed if name not in self.columns]:
             what = f"the template {self.template} needs {', '.join(missing)} among the columns"
             raise ValueError(what)

@@ -15,7 +15,7 @@ from glmops.encode.examples import batch_encoder
 from glmops.encode.plan import guess_plan, make_plan
 from glmops.errors import InputError
 from glmops.models.tokenizers import prompt_ids, special_ids, text_ids
-from glmops.templates import Prompt
+from glmops.templates import TEMPLATES, Prompt
 
 # X prompt, Y answer. Source: knowledge/fine-tuning-frameworks.md 5.1 (GLM-4 without chat roles)
 # and reference/ARCHITECTURE.md 1.9, 2.5 and 2.7.
@@ -46,6 +46,7 @@ def _encode(rows: list[Row], contract: Contract, tokenizer: Any, folder: Path) -
         "head": [prompt.head for prompt, _ in rows],
         "body": [prompt.body for prompt, _ in rows],
         "cue": [prompt.cue for prompt, _ in rows],
+        "turns": [",".join(map(str, prompt.turns)) for prompt, _ in rows],
         "target": [target for _, target in rows],
     }
     encode = batch_encoder(make_plan(contract, folder))
@@ -78,11 +79,13 @@ def test_a_batch_holds_what_each_row_gives_alone(family: str, shared: Any, tmp_p
     draw = random.Random(1)
     texts = tokenizers.hard_texts(120)
     heads = [("", ""), (toy.HEAD, toy.CUE), ("问：", "\n\n答："), ("题\n", "|"), ("长" * 70, "")]
+    turns = {toy.HEAD: (9, 4), "长" * 70: (30, 10)}  # as if they began with earlier exchanges
     rows = []
     for _ in range(200):
         head, cue = draw.choice(heads)
         body = "".join(draw.choices(texts, k=draw.choice((0, 1, 1, 2, 8))))
-        rows.append((Prompt(head, body, cue), draw.choice(texts[:30])))
+        past = turns.get(head, ()) if draw.random() < 0.5 else ()
+        rows.append((Prompt(head, body, cue, past), draw.choice(texts[:30])))
     contract = _contract(family)
     made = _encode(rows, contract, tokenizer, tmp_path)
     expected = _naively(rows, contract, tokenizer)
@@ -153,6 +156,40 @@ def test_a_long_prompt_loses_the_end_of_its_body_and_nothing_else(tmp_path: Path
     kept = toy.HEAD + "草" * (200 - cut) + toy.CUE
     assert toy.tokenizer().decode(ids) == f"[gMASK]<sop>{kept}{ROW.target}<|endoftext|>"
     assert 47 <= mask.index(1) <= 50  # 草 has at most three tokens
+
+
+def test_a_long_history_loses_whole_exchanges_oldest_first_and_only_then_the_body_is_cut(
+    tmp_path: Path,
+) -> None:
+    tokenizer, past = toy.tokenizer(), [("草地是什么颜色？" * n, "绿") for n in (4, 1, 2)]
+    fields = {"instruction": "雪山呢？" * 6, "input": "", "output": "白", "history": past}
+    prompt = TEMPLATES["instruction"].prompt(fields)
+    said = [f"问：{question}\n答：{answer}\n" for question, answer in past]
+    asked, seen = f"问：{'雪山呢？' * 6}\n答：", set()
+    tokenizer.save_pretrained(str(tmp_path))
+    batch = [
+        {**prompt._asdict(), "turns": ",".join(map(str, prompt.turns)), "target": fields["output"]}
+    ]
+    for limit in range(30, len(text_ids("".join(said) + asked, tokenizer)) + 5):
+        contract = contract_for(
+            ["instruction"], "glm", max_prompt_tokens=limit, max_answer_tokens=9
+        )
+        encode = batch_encoder(make_plan(contract, tmp_path))
+        (row,) = encode(pa.RecordBatch.from_pylist(batch)).to_pylist()
+        prompt_ids_ = row["input_ids"][: row["prompt_tokens"]]
+        # Answering goes by the same rule: a model sees what it was trained on.
+        assert prompt_ids_ == prompt_ids(contract.prompt(fields), contract, tokenizer)
+        body = fields["instruction"][: 24 - row["cut"]]
+        kept = "".join(said[row["turns"] :]) + f"问：{body}\n答："
+        assert tokenizer.decode(prompt_ids_) == f"[gMASK]<sop>{kept}"
+        # Nothing goes that could have stayed: with one exchange more it would not have fitted.
+        if row["turns"]:
+            more = "".join(said[row["turns"] - 1 :]) + asked
+            assert len(text_ids(more, tokenizer)) + 2 > limit
+        assert row["cut"] == 0 or row["turns"] == 3
+        assert tokenizer.decode(row["input_ids"]).endswith("\n答：白<|endoftext|>")
+        seen.add((row["turns"], row["cut"] > 0))
+    assert seen == {(3, True), (3, False), (2, False), (1, False), (0, False)}
 
 
 def test_a_question_that_alone_is_too_long_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import toy_model as toy
 from glmops.encode.lengths import Lengths, doubling, histogram_csv, measure, percentiles
 
 
-def _lengths(prompts: list[int], rows: list[int], cut: list[int]) -> Lengths:
-    return Lengths(*(np.array(each, dtype=np.int64) for each in (prompts, rows, cut)))
+def _lengths(
+    prompts: list[int], rows: list[int], cut: list[int], turns: list[int] | None = None
+) -> Lengths:
+    parts = (prompts, rows, cut, turns or [0] * len(rows))
+    return Lengths(*(np.array(each, dtype=np.int64) for each in parts))
 
 
 def test_percentiles_are_lengths_that_occur() -> None:
@@ -34,11 +37,13 @@ def test_doubling_bins_hold_every_value_once() -> None:
 
 
 def test_what_was_cut_and_what_did_not_fit_is_counted() -> None:
-    measured = measure(_lengths([3, 5, 5], [5, 8, 9], [0, 12, 40]), {"answer": 2, "prompt": 1})
+    lengths = _lengths([3, 5, 5], [5, 8, 9], [0, 12, 40], [2, 0, 3])
+    measured = measure(lengths, {"answer": 2, "prompt": 1})
     assert (measured["rows"], measured["refused"]) == (3, 3)
     assert measured["refused-for"] == {"answer": 2, "prompt": 1}
     assert measured["cut-prompts"] == 2
     assert measured["cut-characters"] == {"p50": 12, "p95": 40, "max": 40}
+    assert (measured["cut-histories"], measured["cut-turns"]) == (2, 5)
     assert measured["tokens"] == 22  # 5 + 8 + 9
     assert measured["learnt-tokens"] == 9  # 2 + 3 + 4
     assert measured["answer-tokens"] == {"p50": 3, "p95": 4, "max": 4}

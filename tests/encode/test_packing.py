@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,8 @@ import toy_chatglm
 import toy_model as toy
 from glmops.encode.dataset import encode_dataset
 from glmops.encode.packing import best_fit, fill_rate
-from glmops.errors import InputError
 from glmops.models.segments import restarting_positions, segment_numbers
-from glmops.train.batches import read_rows
+from glmops.train.rows import read_rows
 
 CAPACITY = 96
 
@@ -108,13 +108,13 @@ def test_packs_hold_the_rows_whole_with_their_borders_and_masks(encoded: Any) ->
     assert _arrow(packed / "dev.arrow") == _arrow(rows / "dev.arrow")
 
 
-def test_todays_train_stage_refuses_packs_instead_of_training_across_their_borders(
-    encoded: Any,
-) -> None:
+def test_packs_teach_the_tokens_that_their_rows_teach(encoded: Any) -> None:
     packed, rows, _ = encoded
-    assert read_rows(rows / "train.arrow", 10_000)
-    with pytest.raises(InputError, match="not a stream of encoded rows"):
-        read_rows(packed / "train.arrow", 10_000)
+    alone, shared = (read_rows(each / "train.arrow", 10_000) for each in (rows, packed))
+    assert (alone.packed, shared.packed) == (False, True)
+    assert shared.num_learnt == alone.num_learnt
+    names = [shared.names(number) for number in range(len(shared))]
+    assert sorted(itertools.chain(*names)) == sorted(alone[n].name for n in range(len(alone)))
 
 
 def _summed_loss(logits_TV: Any, ids: list[int], mask: list[int]) -> float:

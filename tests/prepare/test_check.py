@@ -69,7 +69,8 @@ def test_refused_rows_are_named_and_the_command_ends_with_2(
     assert lines[0] == f"{path}:2: expected 5 fields split by '_!_', got 2"
     assert lines[1] == "3 rows, 2 good, 1 refused (utf-8)"
     assert "  labels: news_culture 1, news_entertainment 1" in lines
-    assert "  html-tag: 2" in lines
+    assert "  look: Refused rows: 1 of 3 (33.3 %)." in lines
+    assert "  note: html-tag: 2" in lines
 
 
 def test_a_good_file_ends_with_0_and_json_is_all_that_is_printed(

@@ -10,7 +10,7 @@ import pytest
 
 from glmops.prepare.frames import HISTORY, normalised
 from glmops.prepare.rendering import answer, group, with_prompt
-from glmops.templates import TEMPLATES, Template, render
+from glmops.templates import TEMPLATES, Template, render, turn_lengths
 
 NASTY = (
     *("", " ", "题", "a b", "{title}", "{", "}", "[", "]", "[{input}]", "\\", "\\1", "$1", "%s"),
@@ -52,7 +52,8 @@ def test_a_template_over_columns_is_the_template_over_each_row(name: str) -> Non
     done = done.with_columns(answer(template, columns)).with_columns(group(template, columns))
     for row, found in zip(made, done.iter_rows(named=True), strict=True):
         prompt = template.prompt(row)
-        assert (found["head"], found["body"], found["cue"]) == tuple(prompt)
+        assert (found["head"], found["body"], found["cue"]) == prompt[:3]
+        assert turn_lengths(found["turns"]) == prompt.turns
         assert found["target"] == render(template.answer, row)
         source = render(template.source, row) if template.source else prompt.body
         assert found["group"] == " ".join(source.split())

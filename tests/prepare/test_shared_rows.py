@@ -23,6 +23,8 @@ LABELS = {
     "template": "headline-category",
 }
 PREDICTED = {"columns": {"content": "predict", "summary": "labels"}, "template": "ad-text"}
+# The two-field derivative of the five-field format.
+TWO_FIELDS = {**MAPPED, "separator": "_!_"}
 SUBMITTED = {
     "columns": {"id": "uuid", "title": "uuid", "category": "label"},
     "template": "title-bar-category",
@@ -36,6 +38,7 @@ FILES: list[tuple[str, str, dict[str, Any], int, dict[str, int]]] = [
     ("toutiao/toutiao_cat_data.test.part.txt.gz", "toutiao", {}, 7_456, {}),
     ("toutiao/tnews_train.tsv.gz", "table", MAPPED, 53_360, {}),
     ("toutiao/tnews_labels.json", "table", LABELS, 15, {}),
+    ("toutiao/toutiao_title_label_test.txt.gz", "table", TWO_FIELDS, 38_270, {}),
     ("adgen/train_5000.gb18030.json.gz", "adgen", {}, 5_000, {}),
     ("adgen/train_5000.utf8.json.gz", "adgen", {}, 5_000, {}),
     ("adgen/train_200.json", "adgen", {}, 200, {}),
@@ -50,6 +53,10 @@ FILES: list[tuple[str, str, dict[str, Any], int, dict[str, int]]] = [
     ("paper/submit_example.csv", "table", SUBMITTED, 2_358, {}),
     ("paper/predictions/xfg_submit.csv", "table", SUBMITTED, 1_226, {}),
     ("paper/predictions/submit_GLM_task1.csv", "table", SUBMITTED, 1_226, {}),
+    ("paper/predictions/submit_task1.csv", "table", SUBMITTED, 1_226, {}),
+    ("paper/predictions/submit_0.4.csv", "table", SUBMITTED, 1_226, {}),
+    ("paper/predictions/submit_epoch3.csv", "table", SUBMITTED, 1_226, {}),
+    ("paper/predictions/submit_epoch20.csv", "table", SUBMITTED, 1_226, {}),
     ("paper/predictions/CreativityFair_GLM50.csv", "table", SUBMITTED, 1_226, {}),
     ("mixed/mixed_train_dataset.jsonl", "context-target", {}, 902, {}),
     ("mixed/mixed_dev_part.jsonl", "context-target", {}, 73, {}),

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 class PlacedPrompt(NamedTuple):
-    """A prompt as ids, special tokens included, and how many characters of its body were cut."""
+    """A prompt as ids, special tokens included; how many characters of its body were cut, and how
+    many of its earlier exchanges were left out."""
 
     ids: list[int]
     cut: int
+    turns: int
 
 
 def text_ids(text: str, tokenizer: PreTrainedTokenizerFast) -> list[int]:
@@ -57,9 +59,10 @@ def place_prompt(
 ) -> PlacedPrompt:
     """``before`` prompt ``between`` as at most ``contract.max_prompt_tokens`` ids.
 
-    A prompt that is too long loses the end of its body, in whole characters; head and cue stay
-    whole. The text is encoded in one piece, cut or not: the ids are those of a text that a user
-    could have typed.
+    A prompt that is too long loses its earlier exchanges, the oldest first and each as a whole, and
+    only then the end of its body, in whole characters; the rest of the head and the cue stay whole.
+    The text is encoded in one piece, cut or not: the ids are those of a text that a user could have
+    typed.
 
     Raises:
         InputError: Head and cue alone do not fit; ``where`` names the row.
@@ -67,16 +70,19 @@ def place_prompt(
     before = special_ids(contract.before, tokenizer)
     between = special_ids(contract.between, tokenizer)
     room = contract.max_prompt_tokens - len(before) - len(between)
-    keep = len(prompt.body)
+    head, keep, gone = prompt.head, len(prompt.body), 0
     while True:
-        text = prompt.head + prompt.body[:keep] + prompt.cue
+        text = head + prompt.body[:keep] + prompt.cue
         encoded = tokenizer(
             text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
         )
         ids: list[int] = encoded.input_ids
         excess = len(ids) - room
         if excess <= 0:
-            return PlacedPrompt([*before, *ids, *between], len(prompt.body) - keep)
+            return PlacedPrompt([*before, *ids, *between], len(prompt.body) - keep, gone)
+        if gone < len(prompt.turns):
+            head, gone = head[prompt.turns[gone] :], gone + 1
+            continue
         if keep == 0:
             raise InputError(
                 where,
@@ -85,7 +91,7 @@ def place_prompt(
             )
         # Where the tokens that are too many begin. Cutting there can change how the last
         # characters merge, hence the loop; it ends because every round cuts a character or more.
-        body_end = len(prompt.head) + keep
+        body_end = len(head) + keep
         starts = [start for start, _ in encoded.offset_mapping if start < body_end]
         cut_at = starts[-excess] if excess <= len(starts) else 0
-        keep = max(0, min(cut_at - len(prompt.head), keep - 1))
+        keep = max(0, min(cut_at - len(head), keep - 1))

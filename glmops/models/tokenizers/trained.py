@@ -26,16 +26,22 @@ SPECIAL_TOKENS = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, control: Iterable[str] = ()
+) -> PreTrainedTokenizerFast:
     """A byte-level BPE of at most ``vocab_size`` entries, special tokens included.
 
     Equal texts in equal order give equal bytes on disk. It pads on the left, for generation.
 
+    Args:
+        control: Control tokens of the contract; those that GLM-4 does not have (``sop`` and
+            ``</s>`` of ChatGLM2) come behind its own.
     Raises:
         RecipeError: ``vocab_size`` is smaller than the special tokens and the 256 bytes.
     """
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    special = tuple(dict.fromkeys((*SPECIAL_TOKENS, *control)))
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -48,7 +54,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(special),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
@@ -57,21 +63,21 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
     if tokenizer.get_vocab_size() > vocab_size:
         raise RecipeError(
             "encode.tokenizer.vocab_size",
-            f"too small for the {len(SPECIAL_TOKENS)} special tokens and the 256 bytes",
+            f"too small for the {len(special)} special tokens and the 256 bytes",
             got=vocab_size,
             do=f"Set it to {tokenizer.get_vocab_size()} or more.",
         )
-    return _wrap(tokenizer)
+    return _wrap(tokenizer, special)
 
 
-def _wrap(tokenizer: object) -> PreTrainedTokenizerFast:
+def _wrap(tokenizer: object, special: tuple[str, ...]) -> PreTrainedTokenizerFast:
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token=PAD,
         pad_token=PAD,
-        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
+        additional_special_tokens=list(special[1:]),
         padding_side="left",
         model_input_names=["input_ids", "attention_mask"],
         clean_up_tokenization_spaces=False,

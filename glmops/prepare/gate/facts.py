@@ -36,6 +36,8 @@ _ODDITIES = {
     "tab": "\t",
     "html-tag": r"</?[a-z][a-z0-9]*(\s[^<>]*)?/?>",
 }
+_LATE = r"(?s)^\s*[^\s`].*```json"
+"""An answer that begins with words and has its JSON block behind them."""
 _SUSPECT = "[\u00a0\u200b-\u200f\u2060\ufeff\ufffd\t<{]|BRAND"
 """Holds for every text that has one of these oddities, and is quicker than asking for each."""
 
@@ -90,9 +92,7 @@ def oddities(raw: pl.DataFrame) -> dict[str, int]:
     """
     import polars as pl
 
-    from glmops.prepare.frames import PLACE
-
-    fields = [name for name, kind in raw.schema.items() if kind == pl.String and name not in PLACE]
+    fields = text_fields(raw)
     texts = raw.select(pl.concat_str(fields, separator="\n", ignore_nulls=True).alias("text"))
     suspect = texts.filter(pl.col("text").str.contains(_SUSPECT))
     counts = suspect.select(
@@ -108,7 +108,22 @@ def oddities(raw: pl.DataFrame) -> dict[str, int]:
     absent = raw.select(pl.col(name).is_null() for name in fields).sum()
     for what, counts in (("empty", empty), ("absent", absent)):
         found |= {f"{what} {name}": int(n) for name, n in counts.row(0, named=True).items() if n}
+    if "target" in raw.columns and (
+        rows := raw.filter(pl.col("target").str.contains(_LATE)).height
+    ):
+        found["prose before a json block"] = rows
+    if "history" in raw.columns and (rows := raw.filter(pl.col("history").list.len() > 0).height):
+        found["rows with a history"] = rows
     return found
+
+
+def text_fields(raw: pl.DataFrame) -> list[str]:
+    """The fields of a raw frame that are text."""
+    import polars as pl
+
+    from glmops.prepare.frames import PLACE
+
+    return [name for name, kind in raw.schema.items() if kind == pl.String and name not in PLACE]
 
 
 def _sides(rows: pl.DataFrame, section: Prepare, source: SourceSettings) -> Any:

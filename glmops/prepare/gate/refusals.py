@@ -39,7 +39,7 @@ def gate_refusals(spool: Spool, facts: pl.DataFrame, broken: Sequence[Broken]) -
     for rule in broken:
         for row in rule.rows:
             rules[int(row)].append(rule)
-    rows = _rows_at(spool, rules)
+    rows = spool.at(_COLUMNS, rules)
     alike = {
         "labels_of_text": _by(rows, "head", "group", "cue"),
         "rows_of_id": _by(rows, "id"),
@@ -63,7 +63,7 @@ def leak_refusals(
     """
     import polars as pl
 
-    rows = _rows_at(spool, [*gone, *(partner for partner, _ in gone.values())])
+    rows = spool.at(_COLUMNS, [*gone, *(partner for partner, _ in gone.values())])
     named = facts.select("row", "side").filter(
         facts["row"].is_in(pl.Series(list(rows), dtype=pl.UInt32).implode())
     )
@@ -101,18 +101,6 @@ def rows_of_texts(facts: pl.DataFrame, texts: Any, gone: Mapping[int, Pair]) -> 
     named = named.join(text, on="row").drop("row")
     found = text.join(named, on="text").sort("row").select("row", "partner", "alike")
     return {row: (partner, alike) for row, partner, alike in found.iter_rows()}
-
-
-def _rows_at(spool: Spool, numbers: Any) -> dict[int, dict[str, Any]]:
-    """Rows of the spool by their number, ascending."""
-    import numpy as np
-
-    wanted = np.array(sorted({int(number) for number in numbers}), dtype=np.int64)
-    return {
-        row.pop("row"): row
-        for batch in spool.read(_COLUMNS, wanted)
-        for row in batch.iter_rows(named=True)
-    }
 
 
 def _frame(rows: Mapping[int, Row], reasons: Mapping[int, str]) -> pl.DataFrame:

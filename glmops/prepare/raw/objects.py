@@ -8,8 +8,15 @@ from typing import Any
 import polars as pl
 
 from glmops.prepare.formats import Layout
-from glmops.prepare.frames import REFUSALS, fields_schema, require_text, without_controls
-from glmops.prepare.targets import BadRow, shape
+from glmops.prepare.frames import (
+    HISTORY,
+    REFUSALS,
+    fields_schema,
+    require_text,
+    split_off,
+    without_controls,
+)
+from glmops.prepare.targets import BadRow, parse_json, shape
 
 Fields = dict[str, Any]
 """Field → text; ``history`` → list of {question, answer}; ``repair`` → what was mended."""
@@ -80,12 +87,18 @@ def unpack_turns(value: object) -> Fields:
 
 
 def unpack_mapped(value: object, columns: Mapping[str, str | int]) -> Fields:
-    """The mapped keys of an object, text or whole numbers; other keys are not looked at."""
+    """The mapped keys of an object, text or whole numbers; other keys are not looked at.
+
+    Only ``history`` is a list, of ``[question, answer]`` pairs, or null where there is none.
+    """
     row = _object(value)
     fields: Fields = {}
     for field, key in columns.items():
         if key not in row:
             raise BadRow(f"there is no key {key!r}, only {_named(row)}")
+        if field == "history":
+            fields |= _history(row[str(key)])
+            continue
         cell = row[str(key)]
         if isinstance(cell, int) and not isinstance(cell, bool):
             cell = str(cell)
@@ -149,6 +162,27 @@ def _flat_frame(
         return pl.DataFrame({name: columns[name] for name in schema}, schema=schema)
     except UnicodeEncodeError:  # half a character
         return None
+
+
+def read_histories(
+    frames: tuple[pl.DataFrame, pl.DataFrame],
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A raw frame whose ``history`` is text: JSON, or nothing where there is none. And refusals,
+    to which those of the rows whose history is anything else are added."""
+    frame, refused = frames
+    read: list[object] = []
+    reasons: list[str | None] = []
+    for text in frame["history"]:
+        try:
+            value = parse_json(text, "the history") if (text or "").strip() else None
+            read.append(_history(value)["history"])
+            reasons.append(None)
+        except BadRow as bad:
+            read.append(None)
+            reasons.append(str(bad))
+    frame = frame.with_columns(pl.Series("history", read, dtype=HISTORY))
+    frame, odd = split_off(frame, pl.lit(pl.Series(reasons, dtype=pl.String)))
+    return frame, pl.concat([refused, odd]).sort("line")
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -12,6 +13,9 @@ from glmops.prepare.formats import Layout
 from glmops.prepare.frames import split_off, without_controls
 from glmops.prepare.raw.columns import BATCH, Picked, pick
 from glmops.prepare.raw.files import RawFile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 def parquet_frames(
@@ -38,13 +42,32 @@ def parquet_frames(
             start = 1
             names = list(dict.fromkeys(columns.values()))
             for batch in table.iter_batches(batch_size=BATCH, columns=names):
-                cells = pl.DataFrame(pl.from_arrow(batch)).with_columns(pl.all().cast(pl.String))
+                cells = _as_text(batch)
                 yield *_frame_of(cells, columns, file, start), picked
                 start += cells.height
     except (pa.ArrowException, OSError) as error:
         raise InputError(
             file.shown, f"not a whole Parquet file ({error})", do="Write it again."
         ) from None
+
+
+def _as_text(batch: pa.RecordBatch) -> pl.DataFrame:
+    """Every cell as text; a list, which only a history may be, as JSON."""
+    import pyarrow.types as kinds
+
+    columns = {
+        name: pl.Series(
+            [
+                None if value is None else json.dumps(value, ensure_ascii=False)
+                for value in batch.column(name).to_pylist()
+            ],
+            dtype=pl.String,
+        )
+        if kinds.is_nested(batch.schema.field(name).type)
+        else pl.Series(pl.from_arrow(batch.column(name))).cast(pl.String)
+        for name in batch.schema.names
+    }
+    return pl.DataFrame(columns)
 
 
 def _frame_of(
@@ -61,6 +84,7 @@ def _frame_of(
     empty = [
         pl.when(pl.col(field).is_null()).then(pl.lit(f"{column!r} is null, not text"))
         for field, column in columns.items()
+        if field != "history"
     ]
     frame, refused = split_off(frame, pl.coalesce(empty))
     frame, odd = without_controls(frame, list(columns))
@@ -70,8 +94,10 @@ def _frame_of(
 def _require_types(file: RawFile, schema: Any, columns: Mapping[str, Any]) -> None:
     import pyarrow.types as kinds
 
-    for column in columns.values():
+    for field, column in columns.items():
         kind = schema.field(column).type
+        if field == "history" and (kinds.is_list(kind) or kinds.is_large_list(kind)):
+            continue
         kind = kind.value_type if kinds.is_dictionary(kind) else kind
         text = kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind)
         if not text and not kinds.is_integer(kind):

@@ -19,7 +19,7 @@ from glmops.prepare.raw.json_arrays import array_elements
 from glmops.prepare.raw.json_lines import plain_rows
 from glmops.prepare.raw.kinds import is_array, require_json, require_separated
 from glmops.prepare.raw.lines import Lines, line_frames
-from glmops.prepare.raw.objects import frame_of, unpack_for
+from glmops.prepare.raw.objects import frame_of, read_histories, unpack_for
 from glmops.prepare.raw.opening import BLOCK, PARQUET, head_of, require_text
 from glmops.prepare.raw.parquet import parquet_frames
 from glmops.prepare.targets import BadRow, parse_json
@@ -90,12 +90,14 @@ def _other_value(name: str, values: Sequence[str]) -> pl.Expr:
 
 
 def layout_of(source: SourceSettings) -> Layout:
-    """The layout of a source's format; a table's fields are those that are mapped."""
+    """The layout of a source's format; a table's fields are those that are mapped. A history is
+    no field: it is not text."""
     layout = lookup(FORMATS, source.format, "format")
     if layout.kind != "table":
         return layout
     key = "id" if "id" in source.columns else None
-    return replace(layout, fields=tuple(source.columns), key=key)
+    fields = tuple(name for name in source.columns if name != "history")
+    return replace(layout, fields=fields, key=key, history="history" in source.columns)
 
 
 def _frames(file: RawFile, source: SourceSettings, layout: Layout, on_file: OnFile) -> Frames:
@@ -142,9 +144,9 @@ def _json_lines(
 def _plain(
     read: Lines, source: SourceSettings, layout: Layout
 ) -> tuple[pl.DataFrame | None, pl.DataFrame]:
-    """The rows that need no decoder; a conversation always needs one."""
+    """The rows that need no decoder; a conversation always needs one, and so does a history."""
     lines = read.frame
-    if layout.kind == "turns" or not lines.height:
+    if layout.kind == "turns" or "history" in source.columns or not lines.height:
         return None, lines
     missing = [pl.lit(None, pl.String).alias("repair")]
     if layout.history:
@@ -192,7 +194,8 @@ def _table(
     # Tab-separated text has no quoting: a quote in a field is a character of it.
     quoted = len(separator) == 1 and separator != "\t"
     read = csv_frames if quoted else plain_frames
-    yield from read(file, encoding, separator, layout, source.columns, tell)
+    frames = read(file, encoding, separator, layout, source.columns, tell)
+    yield from map(read_histories, frames) if layout.history else frames
 
 
 def _parquet(file: RawFile, source: SourceSettings, layout: Layout, on_file: OnFile) -> Frames:
@@ -201,7 +204,7 @@ def _parquet(file: RawFile, source: SourceSettings, layout: Layout, on_file: OnF
         if not told:
             on_file(Opened(file, "parquet", picked.unread))
             told = True
-        yield frame, refused
+        yield read_histories((frame, refused)) if layout.history else (frame, refused)
 
 
 def _is_parquet(file: RawFile, source: SourceSettings) -> bool:

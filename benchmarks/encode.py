@@ -84,6 +84,7 @@ def write_prepared(folder: Path, rows: int) -> None:
                 "file": ["toutiao.txt"] * len(bodies),
                 "line": list(range(number + 1, number + len(bodies) + 1)),
                 "template": ["headline-category"] * len(bodies),
+                "turns": [""] * len(bodies),
             }
             table = pa.table(columns)
             writer = writer or pq.ParquetWriter(folder / f"{name}.parquet", table.schema)

@@ -24,12 +24,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks import naive
 from benchmarks.attention import attention_calls
-from glmops.train.batches import IGNORED, Row, right_padded
+from glmops.train.batches import IGNORED, Batch, collate_for
+from glmops.train.loss import num_learnt, summed_loss
+from glmops.train.rows import Row
 
 KINDS = ("chatglm", "glm")
 SIZES = {
@@ -91,7 +94,7 @@ def build(kind: str, size: str, dtype: torch.dtype) -> Any:
     return GlmForCausalLM(config).to(dtype)
 
 
-def row(kind: str, config: Any, length: int, answer: int, seed: int = 0) -> Row:
+def row(kind: str, config: Any, length: int, answer: int, seed: int = 0) -> dict[str, Any]:
     """Random tokens, of which the last ``answer`` are learnt, with the model's control tokens."""
     generator = torch.Generator().manual_seed(1000 * length + seed)
     ids = torch.randint(10, config.vocab_size, (length,), generator=generator).tolist()
@@ -99,6 +102,27 @@ def row(kind: str, config: Any, length: int, answer: int, seed: int = 0) -> Row:
         start = length - answer
         ids[start - 2 : start] = [config.gmask_token_id, config.bos_token_id]
     return {"input_ids": ids, "labels": [IGNORED] * (length - answer) + ids[length - answer :]}
+
+
+def collated(kind: str, rows: list[dict[str, Any]]) -> Batch:
+    """The batch that ``glmops.train`` makes of such rows."""
+    some = [
+        Row(
+            "row",
+            np.array(each["input_ids"], np.int32),
+            np.array(each["labels"]) != IGNORED,
+            (len(each["input_ids"]),),
+        )
+        for each in rows
+    ]
+    return collate_for(kind, pad=0, packed=False)(some)
+
+
+def loss(model: Any, batch: Batch) -> Tensor:
+    """Mean nats per learnt token, as ``glmops.train`` has it."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    logits = model(**inputs, use_cache=False).logits
+    return summed_loss(logits, batch["labels"]) / num_learnt([batch])
 
 
 def alternate(
@@ -118,26 +142,26 @@ def training(kind: str, model: Any, batch: str, runs: int) -> Comparison:
     """Forward, backward and optimizer step of a batch, an eighth of whose rows is the answer.
 
     Our side is what ``glmops.train`` does: its collator, whose batch names the places where logits
-    are needed, and the model's own loss.
+    are needed, and its loss.
     """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     num_rows, length = (int(number) for number in batch.split("x"))
     rows = [row(kind, model.config, length, length // 8, seed) for seed in range(num_rows)]
-    collated = right_padded(0)(rows)
-    ids_BT = collated["input_ids"]
+    batch_of_ours = collated(kind, rows)
+    ids_BT = batch_of_ours["input_ids"]
     labels_BT = torch.tensor([each["labels"] for each in rows])
 
-    def step(loss: Tensor) -> None:
+    def step(value: Tensor) -> None:
         optimizer.zero_grad()
-        loss.backward()
+        value.backward()
         optimizer.step()
 
     def slow() -> None:
         step(naive.loss(kind, model, ids_BT, labels_BT))
 
     def fast() -> None:
-        step(model(**collated, use_cache=False).loss)
+        step(loss(model, batch_of_ours))
 
     alternate(slow, fast, 1)
     return Comparison(kind, f"train {batch}", *alternate(slow, fast, runs))
@@ -177,10 +201,10 @@ def attention(kind: str, model: Any, length: int) -> dict[str, Any]:
     """Which attention is really used, for a training row and for one and for several new tokens."""
     from torch.profiler import ProfilerActivity, profile
 
-    batch = right_padded(0)([row(kind, model.config, length, length // 8)])
+    batch = collated(kind, [row(kind, model.config, length, length // 8)])
     model.train()
     with attention_calls() as trained, profile(activities=[ProfilerActivity.CPU]) as trace:
-        model(**batch, use_cache=False)
+        loss(model, batch)
     model.eval()
     with attention_calls() as written:
         generate(model, batch["input_ids"], 3)

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from glmops.errors import RecipeError
-from glmops.recipe import Params, Recipe, parse, read_yaml, recipe_path
+from glmops.recipe import Params, Recipe, parse, read_yaml, recipe_values
 from glmops.storage import STAGES
 
 OPTION = "-S"
@@ -30,7 +30,7 @@ def overridden(root: Path, name: str, settings: Sequence[str]) -> dict[str, Any]
 
 def edited_recipe(root: Path, name: str, changes: dict[str, Any]) -> dict[str, Any]:
     """recipes/NAME.yaml as plain values, with ``changes`` put in."""
-    recipe: dict[str, Any] = read_yaml(recipe_path(root, name))
+    recipe = recipe_values(root, name)
     for key, value in changes.items():
         *above, last = key.split(".")
         place: Any = recipe

@@ -5,6 +5,7 @@ A run with nothing to do loads neither Prefect, MLflow nor torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,7 @@ def run(
     raw: str | None = None,
     from_stage: str | None = None,
     dry: bool = False,
+    smoke: bool = False,
     say: Callable[[str], None],
     registry: Registry | None = None,
 ) -> Outcome:
@@ -55,6 +57,7 @@ def run(
         raw: Rows to use instead of those in params.yaml, for this run only.
         from_stage: Run this stage and what follows it, whether or not anything changed.
         dry: Only forecast.
+        smoke: Run the recipe's smoke run, which is a recipe called NAME-smoke.
         say: Takes a line for people.
         registry: Where the candidate goes; the project's own by default.
     Returns:
@@ -65,6 +68,10 @@ def run(
         MachineError: A stage died, or a lock stayed taken.
     """
     root = root.resolve()
+    if smoke:
+        name = workspace.smoke_of(root, name)
+        # The same on every machine; and two processes need no two GPUs.
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     environment.apply(root)
     plan, stop = workspace.planned(root, name, overrides, raw), stopping.Stop()
     try:

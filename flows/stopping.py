@@ -22,7 +22,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STOPPED = 130
 """The exit code of a run that somebody stopped."""
 
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = 120.0
+"""For a training that finishes its step and saves it; whoever does not want to wait asks twice."""
 _spared: set[int] = set()
 
 

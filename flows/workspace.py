@@ -21,7 +21,8 @@ from flows import snapshot
 from flows.cache import checkout_sources, share_cache
 from flows.overrides import as_yaml, edited_params, edited_recipe, overridden
 from glmops.errors import MachineError, RecipeError
-from glmops.recipe import load_params, load_recipe, raw_path
+from glmops.recipe import Recipe, load_params, load_recipe, raw_path, smoke, smoked
+from glmops.recipe.smoke import smoke_raw
 from glmops.storage import link_raw, sha256_json, write_text
 
 
@@ -52,21 +53,44 @@ def planned(root: Path, name: str, settings: Sequence[str], raw: str | None) -> 
     Raises:
         RecipeError: An unknown recipe, key or path, or a value that does not fit.
     """
-    load_recipe(root, name)
+    recipe, other = load_recipe(root, name), smoked(root, name)
     changes = overridden(root, name, settings)
     if raw is None:
-        raw_path(root, name)
+        if other:
+            _require_samples(root, smoke_raw(other, recipe.prepare))
+        else:
+            raw_path(root, name)
         rows = None
     else:
         load_params(root)
         rows = Path(raw).expanduser().resolve()
         if not rows.exists():
             raise RecipeError("--raw", "no such file or folder", got=raw, do="Correct the path.")
-    if not changes and rows is None:
+    if not changes and rows is None and not other:
         return Workspace(root, name, root, name, {}, None)
     path = None if rows is None else str(rows)
-    key = f"{name}-{sha256_json({'overrides': changes, 'raw': path})[:8]}"
+    key = name
+    if changes or rows:
+        key = f"{name}-{sha256_json({'overrides': changes, 'raw': path})[:8]}"
     return Workspace(root, name, root / ".glmops" / "runs" / key, key, changes, path)
+
+
+def smoke_of(root: Path, name: str) -> str:
+    """The name of the smoke run of recipe ``name``.
+
+    Raises:
+        RecipeError: No such recipe, or the name is taken by a file.
+    """
+    load_recipe(root, name)
+    if smoked(root, name):
+        return name
+    if smoked(root, smoke.of(name)) is None:
+        raise RecipeError(
+            f"recipes/{smoke.of(name)}.yaml",
+            f"has the name of the smoke run of {name}",
+            do="Rename it.",
+        )
+    return smoke.of(name)
 
 
 @contextmanager
@@ -108,21 +132,49 @@ def _locked(plan: Workspace) -> Iterator[None]:
 def _copied(plan: Workspace) -> Workspace:
     """Snapshot and check out with the edits made, then bring in the rows that git does not hold."""
     root, name = plan.root, plan.name
-    rows = Path(plan.raw) if plan.raw else _rows_outside_git(root, name)
+    other = smoked(root, name)
+    rows = Path(plan.raw) if plan.raw else None if other else _rows_outside_git(root, name)
     edits, without = {}, ["dvc.lock"]  # the workspace keeps a lock file of its own
-    if plan.overrides:
+    if plan.overrides or other:
         edits[f"recipes/{name}.yaml"] = as_yaml(edited_recipe(root, name, dict(plan.overrides)))
+    if other and not rows:
+        samples = smoke_raw(other, load_recipe(root, name).prepare)
+        edits["params.yaml"] = as_yaml(edited_params(root, name, samples))
     if rows:
         edits["params.yaml"] = as_yaml(edited_params(root, name, f"data/raw/{name}"))
         without += [f"data/raw/{name}", f"data/raw/{name}.dvc"]
     path = snapshot.take(root, plan.key, plan.path, edits=edits, without=without)
     share_cache(root, path)
+    _link_bases(root, path, load_recipe(path, name))
     if rows:
         _clear(path / "data" / "raw" / name)
         link_raw(path, name, rows)
     else:
         checkout_sources(path, name)
     return Workspace(root, name, path, plan.key, plan.overrides, plan.raw)
+
+
+def _require_samples(root: Path, samples: str) -> None:
+    if not (root / samples).is_dir():
+        raise RecipeError(samples, "the sample rows are not there", do="Restore them from git.")
+
+
+def _link_bases(root: Path, workspace: Path, recipe: Recipe) -> None:
+    """The user's own checkpoints are in no snapshot: gigabytes that the recipe pins by their hash.
+
+    A path that leads out of the project is taken as it is.
+    """
+    base = recipe.train.base
+    paths = [recipe.encode.tokenizer.path, base.path if base.method == "pretrained" else None]
+    for path in filter(None, paths):
+        mine, theirs = root / path, workspace / path
+        if mine == theirs:
+            continue
+        if theirs.is_symlink():  # of an earlier run
+            theirs.unlink()
+        if mine.exists() and not theirs.exists():
+            theirs.parent.mkdir(parents=True, exist_ok=True)
+            theirs.symlink_to(mine.resolve(), target_is_directory=True)
 
 
 def _rows_outside_git(root: Path, name: str) -> Path | None:

@@ -31,6 +31,8 @@ def encode(layout: Layout, recipe: Recipe) -> str:
         said += f"; {refused} LEFT OUT because they do not fit (see {left_out})"
     if cut := metrics["train"]["cut-prompts"] + metrics["dev"]["cut-prompts"]:
         said += f"; {cut} prompts cut"
+    if cut := metrics["train"]["cut-histories"] + metrics["dev"]["cut-histories"]:
+        said += f"; {cut} rows lost their oldest exchanges"
     for name, packed in metrics.get("packing", {}).items():
         said += f"; {name} in {packed['packs']} packs, {packed['fill']:.1%} full"
     return said

@@ -1,11 +1,11 @@
-"""prepare: raw rows → data/prepared/NAME (train, dev, test, quarantine), metrics, Data Docs."""
+"""prepare: raw rows → data/prepared/NAME (three sides, quarantine), metrics, card, Data Docs."""
 
 from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from glmops.prepare.stage import DATA_DOCS, prepare
+from glmops.prepare.stage import CARD, CARD_PAGE, DATA_DOCS, prepare
 from glmops.recipe import Recipe, raw_path
 from glmops.storage import Layout, fresh_folder, write_json
 from pipelines import process
@@ -24,11 +24,14 @@ def body(layout: Layout, recipe: Recipe) -> str:
             root=layout.root,
             folder=folder,
             work=work,
+            name=layout.name,
             tell=lambda step: shown.update(task, description=step),
         )
     with fresh_folder(reports / DATA_DOCS) as docs:
         docs.rmdir()
         (work / DATA_DOCS).rename(docs)
+    for name in (CARD, CARD_PAGE):
+        (work / name).replace(reports / name)
     write_json(reports / "metrics.json", metrics)
     return said(metrics)
 

@@ -36,10 +36,9 @@ def test_both_sides_are_the_same_model(kind: str) -> None:
     ids_BT, labels_BT = (torch.tensor([row[name]]) for name in ("input_ids", "labels"))
     assert model(input_ids=ids_BT).logits.abs().max() > 1
     assert models.distance(kind, model, 24) < 1e-3
-    batch = models.right_padded(0)([row])
-    torch.testing.assert_close(
-        naive.loss(kind, model, ids_BT, labels_BT), model(**batch).loss, rtol=1e-5, atol=1e-5
-    )
+    ours = models.loss(model, models.collated(kind, [row]))
+    naively = naive.loss(kind, model, ids_BT, labels_BT)
+    torch.testing.assert_close(naively, ours, rtol=1e-5, atol=1e-5)
     model.generation_config.eos_token_id = None
     ours_BT = models.generate(model, ids_BT, 6)
     assert torch.equal(naive.generate(kind, model, ids_BT, 6), ours_BT)

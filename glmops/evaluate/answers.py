@@ -8,7 +8,7 @@ from pathlib import Path
 from glmops.contract import load_contract
 from glmops.errors import InputError
 from glmops.records import Answer, Record
-from glmops.templates import Prompt
+from glmops.templates import prompt_of
 
 
 def answer(
@@ -39,16 +39,16 @@ def answer(
 
     import torch
 
-    from glmops.models import load
     from glmops.models.generation import generate_batches
     from glmops.models.tokenizers import prompt_ids
+    from glmops.models.trained import open_trained
 
     if threads is not None:
         torch.set_num_threads(threads)
-    model, tokenizer = load(checkpoint)
+    model, tokenizer = open_trained(checkpoint)
     prompts = [
         prompt_ids(
-            Prompt(record.head, record.body, record.cue),
+            prompt_of(record),
             contract,
             tokenizer,
             f"{record.file}:{record.line}",

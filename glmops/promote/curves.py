@@ -1,60 +1,54 @@
-"""Loss curves as inline SVG in the colours of the page, so that they are right in the dark too."""
+"""What training looked like, as inline SVG: loss, learning rate and speed of each phase."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Mapping, Sequence
 
-# Stand-ins that matplotlib can draw with; the page's own colours take their place.
-INK, TRAIN, DEV, FAINT = "#010101", "#020202", "#030303", "#040404"
-COLOURS = {INK: "var(--muted)", TRAIN: "var(--accent)", DEV: "var(--second)", FAINT: "var(--line)"}
+from glmops.pages import FAINT, FIRST, INK, SECOND, drawing, plain_axes, svg_of
+
+Row = Mapping[str, str]
 
 
-def loss_curves(history: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
-    """(phase, SVG) in the order of training.
+def training_curves(history: Sequence[Row], progress: Sequence[Row]) -> list[tuple[str, str]]:
+    """(title, SVG) in the order of training.
 
     Args:
-        history: Rows of history.csv: phase, step, loss and, at some steps, dev_loss.
+        history: Rows of history.csv: phase, step, loss, learning_rate and, at some steps, dev_loss.
+        progress: Rows of progress.csv: phase, step, tokens_per_second.
     """
-    phases = dict.fromkeys(row["phase"] for row in history)
-    return [(phase, _curve([r for r in history if r["phase"] == phase])) for phase in phases]
+    figures = []
+    for phase in dict.fromkeys(row["phase"] for row in history):
+        mine = [row for row in history if row["phase"] == phase]
+        ran = [row for row in progress if row["phase"] == phase]
+        for name, rows, columns in (
+            ("loss", mine, {"loss": "train", "dev_loss": "dev"}),
+            ("learning rate", mine, {"learning_rate": ""}),
+            ("tokens per second", ran, {"tokens_per_second": ""}),
+        ):
+            if any(row.get(column) for row in rows for column in columns):
+                figures.append((f"{phase}: {name}", _curve(name, rows, columns)))
+    return figures
 
 
-def _curve(rows: Sequence[Mapping[str, str]]) -> str:
-    import matplotlib
+def _curve(name: str, rows: Sequence[Row], columns: Mapping[str, str]) -> str:
+    """One figure; each column by step, under its label."""
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "glmops", "font.size": 9}):
+    with drawing():
         figure = Figure(figsize=(5.2, 2.6))
-        axes = figure.add_axes((0.1, 0.19, 0.88, 0.77))  # a tight layout would draw it all twice
-        for column, colour, marker in (("loss", TRAIN, ""), ("dev_loss", DEV, "o")):
+        axes = plain_axes(figure, "step", name)
+        styles = ((FIRST, ""), (SECOND, "o"))
+        for (column, label), (colour, marker) in zip(columns.items(), styles, strict=False):
             points = [(int(r["step"]), float(r[column])) for r in rows if r.get(column)]
             if points:
-                label = "train" if column == "loss" else "dev"
                 axes.plot(
                     *zip(*points, strict=True),
                     color=colour, label=label, marker=marker, markersize=3.5, linewidth=1.4,
                 )  # fmt: skip
-        axes.set_xlabel("step", color=INK)
-        axes.set_ylabel("loss", color=INK)
-        axes.tick_params(colors=INK, length=3)
         axes.grid(color=FAINT, linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(FAINT)
-        axes.legend(frameon=False, labelcolor=INK)
-        out = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
-    return _for_the_page(out.getvalue())
-
-
-def _for_the_page(svg: str) -> str:
-    """Without its XML head and its fixed size; with the page's colours and font."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
-    svg = re.sub(r"font-family: [^;\"]+(;|(?=\"))", "", svg)
-    for stand_in, colour in COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    return svg
+        if any(columns.values()):
+            axes.legend(frameon=False, labelcolor=INK)
+        else:
+            axes.set_ylim(bottom=0)
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5))
+        return svg_of(figure)

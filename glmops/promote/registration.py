@@ -68,7 +68,8 @@ def register(
         run_id, logged = record_run(
             root,
             candidate,
-            _history(layout),
+            [*_history(layout), *_progress(layout)],
+            training=read_json(layout.model / "lineage.json").get("training"),
             verdict_file=_verdict_file(layout),
             report_file=_report_file(layout),
             actor=actor,
@@ -143,7 +144,8 @@ def _write_report(layout: Layout, now: Standing, candidate: Package, verdict: Ve
         return False
     from glmops.promote.report import render
 
-    page = render(layout, candidate, verdict, now.opponent(candidate.digest), _history(layout))
+    opponent = now.opponent(candidate.digest)
+    page = render(layout, candidate, verdict, opponent, _history(layout), _progress(layout))
     write_text(_report_file(layout), page)
     write_json(_verdict_file(layout), _verdict_content(now, candidate, verdict))
     return True
@@ -183,5 +185,15 @@ def _history(layout: Layout) -> list[dict[str, str]]:
     path = layout.reports("train") / "history.csv"
     if not path.is_file():
         raise InputError(path, "no such file", do="Run the train stage.")
+    return _rows(path)
+
+
+def _progress(layout: Layout) -> list[dict[str, str]]:
+    """What only this training's machine knows (speed); none where the stage wrote none."""
+    path = layout.reports("train") / "progress.csv"
+    return _rows(path) if path.is_file() else []
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from glmops.promote.curves import loss_curves
+from glmops.pages import page
+from glmops.promote.curves import training_curves
 from glmops.promote.gate import Verdict, show
 from glmops.promote.package import Package
 from glmops.promote.runs import flatten
@@ -27,6 +28,7 @@ MOST_LABELS = 12
 ROW_METRICS = {
     "classification": ("accuracy", 1.0),
     "triples": ("f1", 1.0),
+    "keywords": ("f1", 1.0),
     "generation": ("rouge-l", 100.0),
 }
 """The metric that says how right one row is, and its best value."""
@@ -51,38 +53,68 @@ def render(
     verdict: Verdict,
     champion: str | None,
     history: Sequence[Mapping[str, str]],
+    progress: Sequence[Mapping[str, str]] = (),
 ) -> str:
-    """The page, as text."""
-    import jinja2
+    """The page, as text.
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["show"] = show
+    Args:
+        history: Rows of history.csv, and ``progress`` of progress.csv.
+    """
     evaluated = layout.reports("evaluate")
     answers = read_jsonl(evaluated / "answers.jsonl")
     marks = row_marks(read_table(evaluated / "scores.parquet", Score))
     prepared = layout.reports("prepare") / "metrics.json"
-    return environment.get_template(TEMPLATE).render(
+    return page(
+        Path(__file__).parent / TEMPLATE,
+        {"show": show},
         manifest=package.manifest,
         digest=package.digest,
         verdict=verdict,
         headline=HEADLINES[verdict.outcome],
         champion=champion,
         also=_also_measured(package.manifest["scorecard"], verdict),
-        curves=loss_curves(history),
+        curves=training_curves(history, progress),
         confusion=confusion(evaluated / "confusion.csv"),
         wrong=_examples([a for a in answers if not marks.get(a["id"], UNMARKED).right], marks),
         some=_examples(answers, marks),
         data=list(flatten(read_json(prepared) if prepared.is_file() else {}, joint=" › ")),
+        card=card_summary(layout),
+        pages=data_pages(layout),
         base=list(flatten(package.manifest["base"])),
         overrides=list(flatten(package.manifest["overrides"])),
         settings=list(flatten(package.manifest["sections"])),
     )
+
+
+def card_summary(layout: Layout) -> dict[str, Any] | None:
+    """What the data card says first: its key numbers and its concerns; None without a card."""
+    file = layout.reports("prepare") / "card.json"
+    if not file.is_file():
+        return None
+    card = read_json(file)
+    numbers = {
+        "rows read": card["rows"]["read"],
+        "refused": card["rows"]["refused"],
+        "exact repeats": card["duplicates"]["exact"]["rows"],
+        "near copies": card["duplicates"]["near"]["texts"],
+        "texts under several labels": card["conflicts"]["texts"],
+        "leaks": card["leaks"]["text"] + card["leaks"]["near"],
+    }
+    return {"numbers": numbers, "concerns": [c for c in card["concerns"] if c["level"] != "note"]}
+
+
+def data_pages(layout: Layout) -> list[tuple[str, str, str]]:
+    """(title, address, place) of the pages about the data, as far as they are there.
+
+    The address is relative to the report where it lies; a copy of the report elsewhere, such as the
+    one in MLflow, does not have the pages beside it, so the place is named in words, too.
+    """
+    pages = (("Data card", "card.html"), ("Data Docs", "data_docs/index.html"))
+    return [
+        (title, f"../prepare/{name}", f"reports/{layout.name}/prepare/{name}")
+        for title, name in pages
+        if (layout.reports("prepare") / name).is_file()
+    ]
 
 
 def row_marks(scores: Iterable[Score]) -> dict[str, Mark]:

@@ -9,13 +9,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from glmops.promote.connection import chunks, connected, experiment_id, run_for, set_tags
+from glmops.promote.adoption import adopt, known_points
+from glmops.promote.connection import (
+    chunks,
+    connected,
+    experiment_id,
+    find_run,
+    run_for,
+    set_tags,
+)
 from glmops.promote.package import Package
 from glmops.storage import read_json, sha256_file
 
 VERDICT = "glmops.verdict"
 GATE = "glmops.gate"
 """Hash of the verdict file that the run shows; when another is due, the run is written again."""
+CURVES = (
+    "loss", "learning_rate", "dev_loss", "dev_exact", "tokens_per_second", "gradient_norm",
+)  # fmt: skip
 PARAM_LIMIT = 6000
 """Characters that MLflow keeps of one parameter."""
 
@@ -25,6 +36,7 @@ def record_run(
     package: Package,
     history: Sequence[Mapping[str, str]],
     *,
+    training: str | None,
     verdict_file: Path,
     report_file: Path,
     actor: str,
@@ -34,7 +46,9 @@ def record_run(
     """Make MLflow show this candidate: parameters, metrics, loss curves, report.
 
     Args:
-        history: Rows of the train stage's history.csv.
+        history: Rows of the train stage's history.csv and progress.csv.
+        training: What the candidate's lineage calls its training: a run that MLflow saw live
+            becomes this candidate's, and what it has of the history is not written again.
         verdict_file: verdict.json as registration wrote it; its ``outcome`` becomes a tag.
         commit: What ``commit_of`` found, or an empty string.
         replayed: The ledger knows this candidate, so a run that is absent was lost: say so.
@@ -47,6 +61,8 @@ def record_run(
         experiment = experiment_id(client, root, recipe)
         tags = {"glmops.replayed": "true"} if replayed else {}
         tags |= {"mlflow.source.git.commit": commit} if commit else {}
+        if training and find_run(client, experiment, package.digest, "candidate") is None:
+            adopt(client, recipe, training, package.digest, tags)
         run = run_for(client, experiment, package.digest, "candidate", actor=actor, tags=tags)
         run_id = run.info.run_id
         whole = run.info.status == "FINISHED" and run.data.tags.get(GATE) == gate
@@ -55,7 +71,8 @@ def record_run(
         # Everything is logged with the run's own start time, so that logging again after a kill
         # writes the same points, not more of them.
         moment = run.info.start_time
-        _log_numbers(client, run_id, package.manifest, history, moment)
+        known = known_points(client, run)
+        _log_numbers(client, run_id, package.manifest, history, moment, known)
         for file in (verdict_file, report_file):
             client.log_artifact(run_id, str(file))
         for name in ("manifest", "scorecard"):
@@ -112,6 +129,7 @@ def _log_numbers(
     manifest: Mapping[str, Any],
     history: Sequence[Mapping[str, str]],
     moment: int,
+    known: set[tuple[str, int]],
 ) -> None:
     from mlflow.entities import Metric, Param
 
@@ -121,7 +139,11 @@ def _log_numbers(
         for key, leaf in flatten(manifest["scorecard"], joint="/")
         if isinstance(leaf, int | float)
     ]
-    metrics += [Metric(name, value, moment, step) for name, value, step in _curves(history)]
+    metrics += [
+        Metric(name, value, moment, step)
+        for name, value, step in _curves(history)
+        if (name, step) not in known
+    ]
     for batch in chunks(params, 100):
         client.log_batch(run_id, params=batch)
     for batch in chunks(metrics, 1000):
@@ -129,9 +151,9 @@ def _log_numbers(
 
 
 def _curves(history: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, float, int]]:
-    """Each filled number of history.csv as (phase/column, value, step)."""
+    """Each filled number of the history as (phase/column, value, step)."""
     for row in history:
-        for column in ("loss", "dev_loss", "learning_rate"):
+        for column in CURVES:
             value = float(row.get(column) or math.nan)
             if math.isfinite(value):
                 yield f"{row['phase']}/{column}", value, int(row["step"])

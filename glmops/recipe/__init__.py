@@ -7,8 +7,9 @@ validator does I/O.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -16,73 +17,50 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from glmops.errors import RecipeError
 from glmops.recipe.encode import Encode, TokenizerSource
 from glmops.recipe.prepare import Lengths, MaxRefused, Prepare, SourceSettings, Split
-from glmops.recipe.section import Fraction, Positive, Section
+from glmops.recipe.section import Positive, Section
+from glmops.recipe.smoke import SUFFIX, smoke_values
+from glmops.recipe.train import (
+    Base,
+    Best,
+    Checkpoints,
+    Launch,
+    Lora,
+    Prefix,
+    PretrainedBase,
+    Schedule,
+    ScratchBase,
+    Threads,
+    Train,
+)
 
 __all__ = [
+    "Base",
+    "Best",
+    "Checkpoints",
     "Encode",
+    "Launch",
     "Lengths",
+    "Lora",
     "MaxRefused",
+    "Prefix",
     "Prepare",
+    "PretrainedBase",
+    "Schedule",
+    "ScratchBase",
     "SourceSettings",
     "Split",
     "TokenizerSource",
+    "Train",
 ]
+
+FAMILIES = {"glm": ("glm", "chatglm2", "chatglm3"), "chatglm": ("chatglm",)}
+"""Architecture of a base made here → the layouts of tokens that are its own."""
+
+RESERVED = "base"
+"""models/base holds the user's own checkpoints; DVC empties models/NAME before it trains NAME."""
 
 M = TypeVar("M", bound=BaseModel)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
-
-# CPU threads of torch. Part of the recipe, because another number rounds sums in another order.
-# A small model is fastest on one: more of them mostly wait for each other.
-Threads = Positive
-
-
-class Schedule(Section):
-    """One optimisation run: AdamW, linear warm-up, then cosine to zero."""
-
-    epochs: Annotated[float, Field(gt=0)]
-    batch_size: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
-    warmup_fraction: Fraction
-    weight_decay: Annotated[float, Field(ge=0)]
-
-
-class ScratchBase(Section):
-    """A small GLM that the train stage makes before it fine-tunes."""
-
-    method: Literal["scratch"]
-    hidden_size: Positive
-    intermediate_size: Positive
-    layers: Positive
-    heads: Positive
-    kv_heads: Positive
-    schedule: Schedule
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> ScratchBase:
-        if self.hidden_size % self.heads or self.heads % self.kv_heads:
-            raise ValueError(
-                f"heads must divide hidden_size and kv_heads must divide heads, got hidden_size "
-                f"{self.hidden_size}, heads {self.heads}, kv_heads {self.kv_heads}"
-            )
-        return self
-
-
-class Lora(Section):
-    rank: Positive
-    alpha: Positive
-    dropout: Annotated[float, Field(ge=0, lt=1)]
-    targets: tuple[str, ...] = Field(min_length=1)
-
-
-class Train(Section):
-    seed: int
-    threads: Threads
-    base: ScratchBase
-    method: Literal["lora"]
-    lora: Lora
-    schedule: Schedule
-    export: Literal["merged"]
-    """merged: the adapter folded into full-precision weights, which are what evaluate scores."""
 
 
 class Evaluate(Section):
@@ -123,6 +101,29 @@ class Recipe(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _base_text_is_learnt(self) -> Recipe:
+        base = self.train.base
+        learns = base.method == "scratch" and base.schedule is not None
+        if learns and self.encode.base_text == "none":
+            raise ValueError("train.base.schedule needs encode.base_text, got none")
+        if not learns and self.encode.base_text != "none":
+            raise ValueError(
+                "encode.base_text is what a base made from scratch learns from, and train.base has "
+                f"no schedule; use base_text: none, got {self.encode.base_text}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _layout_is_the_architectures(self) -> Recipe:
+        base, family = self.train.base, self.encode.family
+        if base.method == "scratch" and family not in FAMILIES.get(base.architecture, ("gpt",)):
+            raise ValueError(
+                f"train.base.architecture {base.architecture} does not read rows of encode.family "
+                f"{family}; known: {', '.join(FAMILIES.get(base.architecture, ('gpt',)))}"
+            )
+        return self
+
 
 class Source(Section):
     """One entry of params.yaml: where a recipe's raw rows lie, relative to the project root."""
@@ -139,12 +140,46 @@ def recipe_path(root: Path, name: str) -> Path:
 
 
 def load_recipe(root: Path, name: str) -> Recipe:
-    """The recipe ``name`` of the project at ``root``, checked in full."""
+    """The recipe ``name`` of the project at ``root``, checked in full.
+
+    ``NAME-smoke`` is the smoke run of NAME, unless there is a file of that name.
+    """
+    if other := smoked(root, name):
+        values, where = recipe_values(root, name), f"recipes/{other}.yaml --smoke"
+        return parse(Recipe, values, where)
+    return parse(Recipe, recipe_values(root, name), recipe_path(root, name).relative_to(root))
+
+
+def recipe_values(root: Path, name: str) -> dict[str, Any]:
+    """A recipe as its file has it; that of a smoke run as it follows from the other's file.
+
+    Raises:
+        RecipeError: There is no such recipe, or the other one is faulty.
+    """
+    if other := smoked(root, name):
+        values = recipe_values(root, other)
+        parse(Recipe, values, f"recipes/{other}.yaml")
+        return smoke_values(other, values)
     path = recipe_path(root, name)
     if not NAME.fullmatch(name) or not path.is_file():
         known = sorted(file.stem for file in (root / "recipes").glob("*.yaml"))
         raise RecipeError("recipe", "no such recipe", got=name, do=f"Known: {', '.join(known)}.")
-    return parse(Recipe, read_yaml(path), path.relative_to(root))
+    if name == RESERVED:
+        raise RecipeError(
+            f"recipes/{name}.yaml",
+            "models/base is where your base checkpoints lie, so no recipe can write there",
+            do="Rename the recipe.",
+        )
+    values = read_yaml(path)
+    return values if isinstance(values, dict) else {"recipe": values}
+
+
+def smoked(root: Path, name: str) -> str | None:
+    """The recipe whose smoke run is called ``name``; None where ``name`` has a file of its own."""
+    other = name.removesuffix(SUFFIX)
+    if other == name or not NAME.fullmatch(name) or recipe_path(root, name).is_file():
+        return None
+    return other if recipe_path(root, other).is_file() else None
 
 
 def load_params(root: Path) -> Params:
@@ -159,7 +194,8 @@ def raw_path(root: Path, name: str) -> Path:
             "params.yaml",
             "this recipe is not listed under recipes",
             got=name,
-            do=f"Add `{name}: {{raw: PATH}}` there, or make one with `glmops new`.",
+            do=f"Add `{name}: {{raw: PATH}}` there, with the path of its rows, or try it on sample "
+            f"rows first: `glmops run {name} --smoke`.",
         )
     path = root / recipes[name].raw
     if not path.exists():
@@ -190,10 +226,11 @@ def parse(model: type[M], value: Any, where: object) -> M:
         return model.model_validate(value)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in fault["loc"])
+        location = _without_tags(model, fault["loc"])
+        key = ".".join(str(part) for part in location)
         place = f"{where} {key}" if key else f"{where}"
         if fault["type"] == "extra_forbidden":
-            known = ", ".join(_known_keys(model, fault["loc"]))
+            known = ", ".join(_known_keys(model, location, value))
             raise RecipeError(place, "unknown key", do=f"Known here: {known}.") from None
         what = fault["msg"].removeprefix("Value error, ")
         what = what[0].lower() + what[1:]
@@ -202,12 +239,44 @@ def parse(model: type[M], value: Any, where: object) -> M:
         raise RecipeError(place, what, got=fault["input"], do="Correct the value.") from None
 
 
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+def _without_tags(model: type[BaseModel], location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """pydantic names the chosen member of a union in the middle of the keys: train.base.scratch."""
+    kept: list[int | str] = []
+    inside: Any = model
+    for part in location:
+        members = _members(inside)
+        if not kept or len(members) < 2 or part not in _tags(members):
+            kept.append(part)
+            inside = _field(members, part)
+        else:
+            inside = next(m for m in members if part in _tags([m]))
+    return tuple(kept)
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...], value: Any) -> list[str]:
     """The keys allowed where an unknown one was found."""
+    inside: Any = model
     for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
-            return []
-        model = inner
-    return list(model.model_fields)
+        inside = _field(_members(inside), part)
+        value = value.get(part) if isinstance(value, dict) else None
+        tag = value.get("method") if isinstance(value, dict) else None
+        members = _members(inside)
+        inside = next((m for m in members if len(members) > 1 and tag in _tags([m])), inside)
+    return [name for member in _members(inside)[:1] for name in member.model_fields]
+
+
+def _members(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a key may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in get_args(annotation) for each in _members(part)]
+
+
+def _tags(members: Sequence[type[BaseModel]]) -> set[Any]:
+    fields = [member.model_fields.get("method") for member in members]
+    return {tag for field in fields if field for tag in get_args(field.annotation)}
+
+
+def _field(members: Sequence[type[BaseModel]], part: int | str) -> Any:
+    found = (member.model_fields.get(str(part)) for member in members)
+    return next((field.annotation for field in found if field), None)

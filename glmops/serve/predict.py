@@ -13,9 +13,9 @@ from typing import Any
 
 from glmops.contract import Contract, load_contract
 from glmops.errors import InputError, IntegrityError
-from glmops.models import load
 from glmops.models.generation import generate_batches
 from glmops.models.tokenizers import prompt_ids
+from glmops.models.trained import open_trained
 from glmops.storage import read_json
 from glmops.templates import TEMPLATES, Prompt
 
@@ -47,7 +47,7 @@ def open_checkpoint(folder: Path | str) -> Checkpoint:
         IntegrityError: Its contract is not the one that it was trained under.
     """
     folder = Path(folder)
-    model, tokenizer = load(folder)
+    model, tokenizer = open_trained(folder)
     contract = load_contract(folder)
     trained_under = read_json(folder / "lineage.json")["contract"]
     if contract.hash() != trained_under:

@@ -3,161 +3,187 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from glmops.errors import GlmopsError
-from glmops.recipe import Schedule
-from glmops.train.batches import IGNORED, Row, right_padded
+from glmops.errors import RecipeError
+from glmops.recipe import Schedule, Train
+from glmops.train import ranks, zero
+from glmops.train.batches import Collate, collate_for, loader_for, require_packable
+from glmops.train.guards.before import Ready
+from glmops.train.guards.during import Sound
+from glmops.train.guards.room import require_room, rough_need
+from glmops.train.history import History, Point
+from glmops.train.keeping import Keeping, is_over
+from glmops.train.live import Live
+from glmops.train.loss import measure, prompt_weight
+from glmops.train.moments import put_weights
+from glmops.train.order import Sampler, num_steps, plan_of
+from glmops.train.rows import Rows
+from glmops.train.shelf import Shelf
+from glmops.train.trainer import TokenTrainer
 
-LOG_EVERY = 10
-"""Optimiser steps between two points of the history."""
-
-_EVAL_ROWS = 64
+_DECAYS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """A moment of training. ``loss`` is the mean per learnt token since the point before it."""
+class Phase:
+    """One optimisation run of the stage: the base first, then the method on top of it.
 
-    step: int
-    phase: str
-    epoch: float
-    loss: float
-    learning_rate: float
-    dev_loss: float | None
-    """Mean over the learnt tokens of the dev rows, in nats; measured where an epoch ends."""
+    ``family`` is the contract's; ``scratch`` a folder for what must survive a kill; ``model_hash``
+    tells the model apart from others that the same settings could be used on.
+    """
 
-
-def num_steps(num_rows: int, schedule: Schedule) -> int:
-    """Optimiser steps of a schedule; the last batch of an epoch may be smaller."""
-    return math.ceil(schedule.epochs * math.ceil(num_rows / schedule.batch_size))
+    name: str
+    rows: Rows
+    dev: Rows
+    schedule: Schedule
+    family: str
+    pad: int
+    scratch: Path
+    model_hash: str = ""
 
 
 def fit(
     model: Any,
-    rows: Sequence[Row],
-    dev: Sequence[Row],
-    schedule: Schedule,
+    phase: Phase,
+    settings: Train,
     *,
-    phase: str,
-    seed: int,
-    pad: int,
     on_step: Callable[[], None] = lambda: None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> list[Point]:
-    """Train ``model`` in place: AdamW, linear warm-up, cosine to zero, gradients cut at norm 1.
+    """Train ``model`` in place with AdamW by the schedule of ``phase``.
 
-    On the CPU, because the small models that this trains there give equal bytes every time.
+    A run of the same inputs that was interrupted goes on from its last whole checkpoint, as if it
+    had not been. On the CPU one seed gives equal bytes every time, interrupted or not.
 
+    Args:
+        on_step: Called for each step, those of an interrupted run too.
     Raises:
-        GlmopsError: The loss is not a number, infinite, or exactly 0.
+        InputError, RecipeError: The run goes wrong: see guards/during.py.
+        MachineError: Disk or memory cannot be enough, or turn out not to be.
+        RecipeError: Rows are packed, and this model would not keep them apart; or the precision
+            needs a GPU.
+        KeyboardInterrupt: A signal asked the run to stop. What it did so far is saved.
     """
-    steps = num_steps(len(rows), schedule)
-    history = _History(phase, dev, pad, on_step)
-    with tempfile.TemporaryDirectory() as scratch:
-        arguments = TrainingArguments(
-            output_dir=scratch,
-            use_cpu=True,
-            seed=seed,
-            data_seed=seed,
-            max_steps=steps,
-            per_device_train_batch_size=schedule.batch_size,
-            learning_rate=schedule.learning_rate,
-            weight_decay=schedule.weight_decay,
-            lr_scheduler_type="cosine",
-            warmup_steps=round(steps * schedule.warmup_fraction),
-            # Grouping by length saves a third of the padding, but batches of one task each learn so
-            # much more slowly (demo: dev loss 0.16 after three epochs, against 0.05) that it loses.
-            train_sampling_strategy="random",
-            remove_unused_columns=False,
-            # Trainer would otherwise average a lost step away and go on.
-            logging_nan_inf_filter=False,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
-        trainer = Trainer(
-            model=model,
-            args=arguments,
-            train_dataset=list(rows),
-            data_collator=right_padded(pad),
-            callbacks=[history],
-        )
-        trainer.remove_callback(PrinterCallback)
-        model.config.use_cache = False  # keys and values are of no use while training
-        trainer.train()
-        model.config.use_cache = True
+    if phase.rows.packed:
+        require_packable(model)
+    require_room(rough_need(model, settings), phase.scratch, model)
+    arguments = _arguments(phase, settings)
+    plan = plan_of(phase.rows.lengths, phase.schedule, settings.seed, arguments.world_size)
+    arguments.max_steps = steps = num_steps(plan, phase.schedule)
+    arguments.warmup_steps = _warmup(phase.schedule, steps)
+    dev = collate_for(phase.family, pad=phase.pad, packed=phase.dev.packed)
+    history = History(
+        phase.name,
+        lambda trained: measure(trained, phase.dev, dev),
+        measure_every=settings.best.every_steps if settings.best else None,
+        on_step=on_step,
+    )
+    live = Live(phase.name, phase.scratch, lambda: history.measured)
+    sound = _sound(model, phase, settings, arguments, live.say)
+    ready = Ready(phase.name, whole=not arguments.deepspeed)
+    shelf = Shelf(phase, settings, history.points, live.say)
+    keeping = Keeping(history.points, settings, lambda best: shelf.keep_best(model, best))
+    trainer = TokenTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=phase.rows,
+        callbacks=[ready, sound, live, history, *callbacks, keeping],
+    )
+    trainer.sound, trainer.live, trainer.say = sound, live, live.say
+    trainer.save = lambda: shelf.keep(trainer)
+    sampler = Sampler(plan, arguments.process_index)
+    trainer.loader = loader_for(phase.rows, sampler, _collate(phase, settings))
+    trainer.loss_is_scaled_for_ga = True
+    trainer.remove_callback(PrinterCallback)
+    model.config.use_cache = False  # keys and values are of no use while training
+    if ranks.count() > 1:  # Trainer has seeded all of them alike
+        torch.manual_seed(settings.seed + ranks.number())
+    if (start := shelf.newest()) is not None:
+        history.go_on(start.points, start.step)
+        trainer.start = start
+        put_weights(model, start.folder)
+    if start is None or not is_over(start.points, settings.best, steps):
+        with keeping.listening():
+            trainer.train()
+        if keeping.asked:
+            live.say(f"train {phase.name}: stopped after step {history.step} of {steps}; saved.")
+            raise KeyboardInterrupt
+    if arguments.deepspeed:
+        zero.close(trainer)
+    if ranks.is_first() or not arguments.deepspeed:
+        shelf.put_best(model)
+    model.config.use_cache = True
     return history.points
 
 
-def mean_loss(model: Any, rows: Sequence[Row], pad: int) -> float:
-    """Mean loss per learnt token, in nats: every token weighs the same, whatever its row."""
-    collate = right_padded(pad)
-    training = model.training
-    model.eval()
-    total = 0.0
-    learnt = 0
-    with torch.no_grad():
-        for start in range(0, len(rows), _EVAL_ROWS):
-            batch = collate(rows[start : start + _EVAL_ROWS])
-            labels = batch.pop("labels")[:, 1:]
-            logits = model(**batch, use_cache=False).logits[:, :-1]
-            total += torch.nn.functional.cross_entropy(
-                logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="sum"
-            ).item()
-            learnt += int((labels != IGNORED).sum())
-    model.train(training)
-    return total / learnt
+def _collate(phase: Phase, settings: Train) -> Collate:
+    weight = prompt_weight(phase.rows, settings.prompt_loss)
+    packed = phase.rows.packed
+    return collate_for(phase.family, pad=phase.pad, packed=packed, prompt_loss=weight)
 
 
-class _History(TrainerCallback):
-    """Collects the points, measures the dev rows after each epoch, and stops a broken run."""
+def _arguments(phase: Phase, settings: Train) -> TrainingArguments:
+    schedule, cuda = phase.schedule, torch.cuda.is_available()
+    if settings.precision == "float16" and not cuda:
+        do = "Use bfloat16 or float32 on this machine."
+        raise RecipeError("train.precision", "training in float16 needs a GPU", do=do)
+    return TrainingArguments(
+        output_dir=str(phase.scratch),
+        use_cpu=not cuda,
+        bf16=settings.precision == "bfloat16",
+        fp16=settings.precision == "float16",
+        seed=settings.seed,
+        data_seed=settings.seed,
+        gradient_accumulation_steps=schedule.accumulation,
+        activation_checkpointing=settings.gradient_checkpointing,
+        activation_checkpointing_kwargs={"use_reentrant": False},
+        torch_compile=settings.compile,
+        learning_rate=schedule.learning_rate,
+        weight_decay=schedule.weight_decay,
+        max_grad_norm=schedule.max_gradient_norm,
+        lr_scheduler_type=schedule.decay
+        if schedule.decay != "constant"
+        else "constant_with_warmup",
+        remove_unused_columns=False,
+        # Trainer would otherwise average a lost step away and go on.
+        logging_nan_inf_filter=False,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        deepspeed=zero.deepspeed_settings(settings),
+        **ranks.trainer_arguments(),
+    )
 
-    def __init__(
-        self, phase: str, dev: Sequence[Row], pad: int, on_step: Callable[[], None]
-    ) -> None:
-        self.points: list[Point] = []
-        self._phase, self._dev, self._pad, self._on_step = phase, dev, pad, on_step
-        self._dev_loss: float | None = None
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any, **_: Any) -> None:
-        self._on_step()
-        rest = state.global_step % LOG_EVERY
-        epoch_ends = float(state.epoch).is_integer() or state.global_step == state.max_steps
-        if epoch_ends:
-            self._dev_loss = mean_loss(model, self._dev, self._pad)
-        control.should_log = epoch_ends or rest == 0
+def _sound(
+    model: Any,
+    phase: Phase,
+    settings: Train,
+    arguments: TrainingArguments,
+    say: Callable[[str], None],
+) -> Sound:
+    return Sound(
+        phase.name,
+        phase.rows,
+        phase.scratch,
+        uniform=math.log(model.config.vocab_size),
+        warmup=int(arguments.warmup_steps),
+        say=say,
+        ahead=not arguments.use_cpu,
+        float16=arguments.fp16,
+    )
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
-        if "loss" not in logs:  # the summary that Trainer logs after the last step
-            return
-        loss = logs["loss"]
-        where = f"train {self._phase} step {state.global_step}"
-        if not math.isfinite(loss):
-            raise GlmopsError(
-                where, "the loss is no longer a number", got=loss, do="Lower the learning rate."
-            )
-        if loss == 0.0:
-            raise GlmopsError(
-                where,
-                "the loss is exactly 0, so nothing is being learnt",
-                do="Check the encoded rows: no answer token counts, or the numbers underflow.",
-            )
-        self.points.append(
-            Point(
-                step=state.global_step,
-                phase=self._phase,
-                epoch=round(state.epoch, 4),
-                loss=loss,
-                learning_rate=logs["learning_rate"],
-                dev_loss=self._dev_loss,
-            )
-        )
-        self._dev_loss = None
+
+def _warmup(schedule: Schedule, steps: int) -> int:
+    if schedule.warmup_steps is not None:
+        return schedule.warmup_steps
+    return round(steps * (schedule.warmup_fraction or 0))

@@ -76,8 +76,8 @@ def test_a_stored_tokenizer_gives_the_same_ids_and_pads_on_the_left(tmp_path: Pa
 
 def test_a_prompt_that_fits_is_the_whole_text_after_the_control_tokens() -> None:
     tokenizer, prompt = toy.tokenizer(), toy.prompt("草地上有雪。")
-    ids, cut = place_prompt(prompt, toy.contract(), tokenizer)
-    assert ids == [2, 4, *text_ids("".join(prompt), tokenizer)]  # [gMASK] <sop>, then the text
+    ids, cut, _ = place_prompt(prompt, toy.contract(), tokenizer)
+    assert ids == [2, 4, *text_ids("".join(prompt[:3]), tokenizer)]  # [gMASK] <sop>, then the text
     assert cut == 0
 
 
@@ -85,7 +85,7 @@ def test_a_prompt_that_fits_is_the_whole_text_after_the_control_tokens() -> None
 @pytest.mark.parametrize("limit", range(40, 47))
 def test_an_over_long_prompt_loses_only_the_end_of_its_body(character: str, limit: int) -> None:
     tokenizer, body = toy.tokenizer(), character * 60
-    ids, cut = place_prompt(toy.prompt(body), toy.contract(limit), tokenizer)
+    ids, cut, _ = place_prompt(toy.prompt(body), toy.contract(limit), tokenizer)
     kept = body[: len(body) - cut]
     assert tokenizer.decode(ids[2:]) == toy.HEAD + kept + toy.CUE
     assert kept

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from glmops.promote import package
-from glmops.promote.curves import loss_curves
+from glmops.promote.curves import training_curves
 from glmops.promote.gate import decide
 from glmops.promote.report import confusion, render, row_marks
 from glmops.records import Score, read_table
@@ -124,20 +124,30 @@ def test_a_hostile_label_and_description_are_escaped(workshop) -> None:
         assert part in page.text
 
 
-def test_each_phase_of_training_has_its_curve_in_the_pages_colours() -> None:
+def test_each_phase_of_training_has_its_curves_in_the_pages_colours() -> None:
     rows = [
-        {"step": str(s), "phase": phase, "loss": f"{3 / s}", "dev_loss": "1.0" if s == 5 else ""}
+        {
+            "step": str(s),
+            "phase": phase,
+            "loss": f"{3 / s}",
+            "learning_rate": "0.001",
+            "dev_loss": "1.0" if s == 5 else "",
+        }
         for phase in ("base", "lora")
         for s in range(1, 10)
     ]
-    curves = loss_curves(rows)
-    assert [phase for phase, _ in curves] == ["base", "lora"]
+    speeds = [{"step": "9", "phase": "lora", "tokens_per_second": "5000.0"}]
+    curves = training_curves(rows, speeds)
+    assert [title for title, _ in curves] == [
+        "base: loss", "base: learning rate",
+        "lora: loss", "lora: learning rate", "lora: tokens per second",
+    ]  # fmt: skip
     for _, svg in curves:
         assert svg.startswith("<svg")
         assert "var(--accent)" in svg
         assert not re.search(r"#0[1-4]0[1-4]0[1-4]", svg)
         assert "<style" not in svg
-    assert loss_curves([]) == []
+    assert training_curves([], []) == []
 
 
 def test_rare_labels_share_one_line(tmp_path: Path) -> None:

@@ -1,90 +1,128 @@
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pytest
 import torch
 
-import toy_model as toy
-from glmops.errors import InputError
-from glmops.train.batches import IGNORED, Row, read_rows, right_padded
-from glmops.train.candidate import Data
+import toy_batches as toy
+import toy_model
+from glmops.models.small import ARCHITECTURES
+from glmops.train.batches import IGNORED, collate_for, loader_for, silenced
+from glmops.train.loss import num_learnt, summed_loss
+from glmops.train.methods import low_rank
+from glmops.train.order import Plan, Sampler
+from glmops.train.rows import Row
+
+LENGTHS = (7, 19, 12, 8)
+ROW = Row("a", np.array([5, 6, 7, 8], np.int32), np.array([0, 0, 1, 1], bool), (4,))
+SHORT = Row("b", np.array([9, 4], np.int32), np.array([1, 1], bool), (2,))
 
 
-def _write(path: Path, ids: list[list[int]], masks: list[list[int]]) -> Path:
-    names = [f"row-{number}" for number in range(len(ids))]
-    types = [pa.string(), pa.list_(pa.int32()), pa.list_(pa.int8())]
-    columns = [pa.array(v, t) for v, t in zip((names, ids, masks), types, strict=True)]
-    table = pa.table(columns, ["id", "input_ids", "loss_mask"])
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return path
+def test_logits_are_made_where_a_rows_learnt_tokens_are_predicted_and_nowhere_else() -> None:
+    batch = collate_for("glm", pad=0, packed=False)([ROW, SHORT])
+    assert batch.keys() == {"input_ids", "logits_to_keep", "labels"}
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 8], [9, 4, 0, 0]]
+    # By hand: 7 follows place 1 and 8 place 2; of the short row only 4 has something before it.
+    assert batch["logits_to_keep"].tolist() == [[1, 2], [0, 0]]
+    assert batch["labels"].tolist() == [[7, 8], [4, IGNORED]]
 
 
-def test_labels_are_the_ids_where_the_mask_is_one(tmp_path: Path) -> None:
-    path = _write(tmp_path / "rows.arrow", [[5, 6, 7], [8, 9]], [[0, 1, 1], [1, 1]])
-    first, second = read_rows(path, 10)
-    assert first == {"input_ids": [5, 6, 7], "labels": [IGNORED, 6, 7]}
-    assert second == {"input_ids": [8, 9], "labels": [8, 9]}
+def test_a_pack_never_teaches_the_first_token_of_a_row() -> None:
+    pack = replace(toy.pack([ROW, SHORT]), learnt=np.ones(6, bool))
+    batch = collate_for("glm", pad=0, packed=True)([pack])
+    # 9, at place 4, begins the second row: place 3 predicts nothing.
+    assert batch["logits_to_keep"].tolist() == [[0, 1, 2, 4]]
+    assert batch["labels"].tolist() == [[6, 7, 8, 4]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 0, 1]]
 
 
+def test_chatglm_is_told_rows_and_padding_apart_by_number() -> None:
+    batch = collate_for("chatglm", pad=0, packed=True)([toy.pack([SHORT, SHORT]), SHORT])
+    assert batch["attention_mask"].tolist() == [[1, 1, 2, 2], [1, 1, 0, 0]]
+    assert "position_ids" not in batch
+
+
+@pytest.mark.parametrize("weight", [0.25, 1.0, 3.0])
+def test_prompts_weigh_what_they_are_given_and_are_not_counted(weight: float) -> None:
+    batch = collate_for("glm", pad=0, packed=False, prompt_loss=weight)([ROW, SHORT])
+    assert batch["labels"].tolist() == [[6, 7, 8], [4, IGNORED, IGNORED]]
+    expected = torch.tensor([[weight, 1, 1], [1, 0, 0]])
+    torch.testing.assert_close(batch["weights"], expected, atol=1e-7, rtol=0)
+    assert num_learnt([batch, batch]) == 6  # 7, 8 and 4, twice; even where prompts weigh as much
+
+
+TARGETS = {"glm": "down_proj", "chatglm": "query_key_value", "gpt1": "c_attn", "gpt2": "c_attn"}
+
+
+def _adapted(architecture: str) -> Any:
+    """LoRA with the changes of a trained one: a new one changes nothing."""
+    lora = {"rank": 2, "alpha": 2, "dropout": 0.0, "targets": [TARGETS[architecture]]}
+    model = low_rank(toy.model(architecture), toy_model.train_settings(lora=lora))
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("adapted", [False, True])
+@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+def test_a_padded_batch_equals_its_rows(architecture: str, adapted: bool) -> None:
+    model = _adapted(architecture) if adapted else toy.model(architecture)
+    rows = toy.rows(LENGTHS)
+    batch = collate_for(toy.family(architecture), pad=0, packed=False)(rows)
+    alone = torch.cat([toy.nats_alone(model, row) for row in rows])
+    assert alone.std() > 0.5
+    torch.testing.assert_close(toy.nats(model, batch), alone, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("adapted", [False, True])
 @pytest.mark.parametrize(
-    ("ids", "mask", "message"),
-    [
-        ([5, 10], [0, 1], r"row row-0: a token id is outside the vocabulary of 10, got 10"),
-        ([5, -1], [0, 1], r"outside the vocabulary of 10, got -1"),
-        ([5, 6], [0, 0], r"row row-0: none of its 2 tokens is learnt"),
-        (
-            [5, 6],
-            [1, 0],
-            r"none of its 2 tokens is learnt",
-        ),  # nothing stands before the first token
-        ([], [], r"none of its 0 tokens is learnt"),
-    ],
+    ("architecture", "packed"),
+    [("glm", False), ("glm", True), ("gpt2", True), ("chatglm", False), ("chatglm", True)],
 )
-def test_a_row_that_would_train_to_nonsense_is_refused(
-    tmp_path: Path, ids: list[int], mask: list[int], message: str
+def test_gradient_checkpointing_changes_no_gradient(
+    architecture: str, packed: bool, adapted: bool
 ) -> None:
-    with pytest.raises(InputError, match=message):
-        read_rows(_write(tmp_path / "rows.arrow", [ids], [mask]), 10)
+    rows = toy.rows(LENGTHS)
+    some = [toy.pack(rows[:2]), toy.pack(rows[2:])] if packed else rows
+    batch = collate_for(toy.family(architecture), pad=0, packed=packed)(some)
+
+    def gradients(checkpointing: bool) -> list[torch.Tensor]:
+        model = _adapted(architecture) if adapted else toy.model(architecture)
+        model.train()
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        toy.nats(model, batch).sum().backward()
+        found = [p.grad for p in model.parameters() if p.requires_grad]
+        assert found
+        return found
+
+    for plain, again in zip(gradients(False), gradients(True), strict=True):
+        torch.testing.assert_close(again, plain, atol=1e-6 * float(plain.abs().max()), rtol=0)
 
 
-def test_a_file_that_is_no_stream_of_rows_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no such file"):
-        read_rows(tmp_path / "absent.arrow", 10)
-    with pytest.raises(InputError, match=r"has no rows"):
-        read_rows(_write(tmp_path / "empty.arrow", [], []), 10)
-    (tmp_path / "text.arrow").write_text("not arrow at all, and long enough to be read")
-    with pytest.raises(InputError, match=r"not a stream of encoded rows"):
-        read_rows(tmp_path / "text.arrow", 10)
+@pytest.mark.parametrize("prompt_loss", [0.0, 0.5])
+def test_a_process_without_rows_learns_nothing_and_takes_part(prompt_loss: float) -> None:
+    model = toy.model("glm")
+    collate = collate_for("glm", pad=0, packed=False, prompt_loss=prompt_loss)
+    batch = silenced(collate(toy.rows([9])))
+    assert num_learnt([batch]) == 0
+    logits = model(batch["input_ids"], logits_to_keep=batch["logits_to_keep"]).logits
+    summed_loss(logits, batch["labels"], batch.get("weights")).backward()
+    gradients = [p.grad for p in model.parameters()]
+    assert all(gradient is not None and not gradient.any() for gradient in gradients)
 
 
-def _loss_of_one(model: torch.nn.Module, row: Row) -> tuple[float, int]:
-    """The oracle: one unpadded row, all its logits, and the textbook cross entropy."""
-    logits = model(input_ids=torch.tensor([row["input_ids"]]), use_cache=False).logits[0]
-    chances = logits.log_softmax(-1)
-    learnt = [(i, t) for i, t in enumerate(row["labels"]) if t != IGNORED and i > 0]
-    return -sum(float(chances[i - 1, t]) for i, t in learnt), len(learnt)
-
-
-@pytest.mark.parametrize("kind", ["base", "train"])
-def test_padding_and_left_out_logits_do_not_change_the_loss(data: Data, kind: str) -> None:
-    model, rows = toy.model(), getattr(data, kind)[:7]
-    rows[2] = {name: column[:-3] for name, column in rows[2].items()}  # unequal lengths
-    rows[2]["labels"][-1] = rows[2]["input_ids"][-1]
-    batch = right_padded(0)(rows)
-    with torch.no_grad():
-        alone = [_loss_of_one(model, row) for row in rows]
-        together = float(model(**batch).loss)
-    # fp32 sums in another order: 1e-5 of the value.
-    expected = sum(loss for loss, _ in alone) / sum(count for _, count in alone)
-    assert together == pytest.approx(expected, rel=1e-5)
-
-
-def test_logits_are_made_only_from_the_token_before_the_first_learnt_one(data: Data) -> None:
-    rows = data.train[:4]
-    batch = right_padded(0)(rows)
-    prompt = min(row["labels"].count(IGNORED) for row in rows)
-    assert batch["logits_to_keep"] == batch["input_ids"].shape[1] - prompt + 1
-    assert batch["labels"].shape[1] == batch["logits_to_keep"]
+def test_the_loader_gives_each_process_its_share_and_silence_where_it_has_none() -> None:
+    rows: Any = toy.rows([9, 9, 9])
+    plan = Plan(np.full(3, 9, np.int32), 1, 1, None, processes=2)
+    collate = collate_for("glm", pad=0, packed=False)
+    first, second = (list(loader_for(rows, Sampler(plan, p), collate)) for p in range(2))
+    assert [num_learnt([batch]) for batch in first] == [3, 3]
+    assert [num_learnt([batch]) for batch in second] == [3, 0]

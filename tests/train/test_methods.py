@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 
 import toy_model as toy
 from glmops.errors import InputError, RecipeError
+from glmops.models.small import ARCHITECTURES
+from glmops.recipe import Train
 from glmops.train.methods import METHODS, merged
 
 LORA = toy.train_settings().lora.model_dump()
 
 
 def test_the_recipe_and_the_table_know_the_same_methods() -> None:
-    assert set(METHODS) == {"scratch", "lora"}
+    assert set(METHODS) == set(get_args(Train.model_fields["method"].annotation))
 
 
-def test_scratch_trains_every_weight() -> None:
-    model = METHODS["scratch"](toy.model().requires_grad_(False), toy.train_settings())
+@pytest.mark.parametrize("method", ["scratch", "full"])
+def test_scratch_and_full_train_every_weight(method: str) -> None:
+    model = METHODS[method](toy.model().requires_grad_(False), toy.train_settings())
     assert all(each.requires_grad for each in model.parameters())
 
 
@@ -27,6 +32,30 @@ def test_lora_trains_the_pairs_and_nothing_else() -> None:
     # rank·(in + out) by hand: q_proj 32→32 and down_proj 48→32, in each of two layers.
     size = sum(each.numel() for each in model.parameters() if each.requires_grad)
     assert size == 2 * 4 * ((32 + 32) + (48 + 32))
+
+
+def test_a_prefix_trains_its_slots_and_nothing_else() -> None:
+    prefix = {"length": 5, "projection": False}
+    settings = toy.train_settings(method="prefix", lora=None, prefix=prefix, export="adapter")
+    models = [METHODS["prefix"](toy.model(), settings) for _ in range(2)]
+    slots, again = ([each for each in model.parameters() if each.requires_grad] for model in models)
+    # By hand: 5 slots with a key and a value of 1 head x 16 in each of two layers.
+    assert [each.shape for each in slots] == [(5, 2 * 2 * 16)]
+    assert torch.equal(slots[0], again[0])  # one seed gives one prefix
+
+
+@pytest.mark.parametrize("architecture", ["gpt1", "gpt2"])
+def test_lora_on_matrices_stored_the_other_way_round_says_nothing(
+    architecture: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    settings = toy.base_settings(architecture=architecture, kv_heads=2, intermediate_size=128)
+    model = ARCHITECTURES[architecture](settings, toy.tokenizer(), max_tokens=80, seed=1)
+    lora = {**LORA, "targets": ["c_attn"]}
+    model = METHODS["lora"](model, toy.train_settings(lora=lora))
+    # rank·(in + out) by hand: 32→96 in each of two layers.
+    size = sum(each.numel() for each in model.parameters() if each.requires_grad)
+    assert size == 2 * 4 * (32 + 96)
+    assert not recwarn.list
 
 
 def test_a_fresh_adapter_changes_nothing_and_one_seed_gives_one_adapter() -> None:

@@ -94,7 +94,7 @@ def optional_tokenizer(folder: Path) -> Any:
 
 
 def require_tokenizer_of_the_model(
-    folder: Path, settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None
+    folder: Path | str, settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerFast | None
 ) -> None:
     """Another family's tokenizer gives ids that mean nothing here, and no error to show for it.
 

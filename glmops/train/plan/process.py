@@ -1,7 +1,7 @@
 """What a process that trains holds beside its model: Python, libraries, what kernels set up once.
 
-Measured where it will run: ``python -m glmops.train.plan.process PRECISION METHOD [checkpointing]``
-trains next to nothing that way, and prints the most that it held, in bytes.
+Measured where it will run: ``python -m glmops.train.plan.process SETTINGS`` trains next to nothing
+by the same settings, and prints the most that it held, in bytes.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from glmops.errors import MachineError
 if TYPE_CHECKING:
     from glmops.recipe import Train
 
+_VOCABULARY = 64
 GPU_CONTEXT = 500 * 2**20
 """Of a GPU's memory: the driver's context and the kernels' code."""
 
 
 def start(settings: Train) -> subprocess.Popen[str]:
     """Begin to measure; ``finish`` has the answer some seconds later."""
-    words = [sys.executable, "-m", "glmops.train.plan.process", settings.precision, settings.method]
-    words += ["checkpointing"] * settings.gradient_checkpointing
+    words = [sys.executable, "-m", "glmops.train.plan.process", settings.model_dump_json()]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -54,38 +54,56 @@ def peak_bytes() -> int:
 
 
 def main() -> None:
-    from transformers import Trainer, TrainingArguments
+    from transformers import AutoModelForCausalLM
 
-    from glmops.train.candidate import train_candidate
+    from glmops.recipe import Launch, Train
+    from glmops.train.export import save_weights
+    from glmops.train.loop import Phase, fit
+    from glmops.train.methods import METHODS, merged
+    from glmops.train.rows import read_rows
 
-    assert callable(train_candidate)
-    precision, method, *more = sys.argv[1:]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            max_steps=2,
-            use_cpu=True,
-            bf16=precision == "bfloat16",
-            activation_checkpointing=bool(more),
-            activation_checkpointing_kwargs={"use_reentrant": False},
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-        )
-        model, rows = _next_to_nothing(method)
-        Trainer(model, arguments, train_dataset=rows).train()
-        model.save_pretrained(folder)
+    told = Train.model_validate_json(sys.argv[1])
+    short = {"max_steps": 2, "epochs": None, "batch_size": 8, "batch_tokens": None}
+    schedule = told.schedule.model_copy(update=short)
+    lora = told.lora and told.lora.model_copy(update={"targets": ("q_proj",)})
+    changes = {"schedule": schedule, "lora": lora, "best": None, "launch": Launch()}
+    settings = told.model_copy(update={**changes, "compile": False, "quantization": "none"})
+    with tempfile.TemporaryDirectory() as place:
+        rows = read_rows(_rows(Path(place) / "rows.arrow"), _VOCABULARY)
+        base, model = Path(place) / "base", _next_to_nothing()
+        if settings.method != "scratch":
+            save_weights(base, model)
+            model = AutoModelForCausalLM.from_pretrained(str(base))
+        model = METHODS[settings.method](model, settings)
+        phase = Phase("process", rows, rows, schedule, family="glm", pad=0, scratch=Path(place))
+        fit(model, phase, settings)
+        if settings.export == "merged":
+            save_weights(base, merged(model))
     sys.stdout.write(f"{peak_bytes()}\n")
 
 
-def _next_to_nothing(method: str) -> tuple[Any, Any]:
-    """A model of a megabyte or so, which takes each kernel's own workspace, and four rows."""
-    import torch
-    from peft import LoraConfig, get_peft_model
+def _rows(path: Path) -> Path:
+    """32 rows of 32 tokens, as the encode stage writes them."""
+    import pyarrow as pa
+
+    ids = [list(range(1, 33))] * 32
+    columns = {
+        "id": pa.array([str(number) for number in range(32)]),
+        "input_ids": pa.array(ids, pa.list_(pa.int32())),
+        "loss_mask": pa.array([[0] * 16 + [1] * 16] * 32, pa.list_(pa.int8())),
+    }
+    table = pa.table(columns)
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    return path
+
+
+def _next_to_nothing() -> Any:
+    """A model of a megabyte or so."""
     from transformers import GlmConfig, GlmForCausalLM
 
     config = GlmConfig(
-        vocab_size=64,
+        vocab_size=_VOCABULARY,
         hidden_size=128,
         intermediate_size=256,
         num_hidden_layers=1,
@@ -95,11 +113,7 @@ def _next_to_nothing(method: str) -> tuple[Any, Any]:
         pad_token_id=0,
         eos_token_id=0,
     )
-    model: Any = GlmForCausalLM(config)
-    if method == "lora":
-        model = get_peft_model(model, LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
-    row = {"input_ids": torch.ones(64, dtype=torch.long), "labels": torch.ones(64).long()}
-    return model, [row] * 16
+    return GlmForCausalLM(config)
 
 
 if __name__ == "__main__":

@@ -5,37 +5,42 @@ Axes: B rows, T tokens, K places of a row whose logits are made, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
+from glmops.models.prefix.encoder import PrefixEncoder
 from glmops.recipe import Train
 from glmops.train.loss import token_losses
 from glmops.train.plan.lengths import Forward
 from glmops.train.plan.live import Ledger, Parts
 
-_FULL_PRECISION = (functional.layer_norm, functional.softmax, torch.softmax)
+
+def _as_on_gpu(model: Any) -> None:
+    """What a GPU does otherwise: dropout inside its attention kernel, and under autocast layer
+    norms in float32. Told to the modules, as checkpointing calls them again outside any mode."""
+    for module in model.modules():
+        if isinstance(getattr(module, "attn_dropout", None), torch.nn.Dropout):
+            module.attn_dropout.p = 0.0
+        if isinstance(module, torch.nn.LayerNorm):
+            module.forward = _in_full(module)  # type: ignore[assignment,method-assign]
 
 
-class _AsOnGpu(TorchFunctionMode):
-    """What a GPU does otherwise: dropout inside its attention kernel, and more of autocast's
-    operations in float32."""
+def _in_full(module: torch.nn.LayerNorm) -> Callable[[torch.Tensor], torch.Tensor]:
+    plain = torch.nn.LayerNorm.forward
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        named = dict(kwargs or {})
-        if func is functional.scaled_dot_product_attention:
-            named["dropout_p"] = 0.0
-        elif func in _FULL_PRECISION and torch.is_autocast_enabled("cpu"):
-            args = tuple(each.float() if isinstance(each, torch.Tensor) else each for each in args)
-            named = {
-                name: each.float() if isinstance(each, torch.Tensor) else each
-                for name, each in named.items()
-            }
-        return func(*args, **named)
+    def forward(states: torch.Tensor) -> torch.Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return plain(module, states)
+        weight, bias = module.weight.float(), module.bias.float()
+        shape = module.normalized_shape
+        return functional.layer_norm(states.float(), shape, weight, bias, module.eps)
+
+    return forward
 
 
 def step(model: Any, forward: Forward, settings: Train, device: str) -> tuple[Parts, Parts]:
@@ -54,12 +59,11 @@ def step(model: Any, forward: Forward, settings: Train, device: str) -> tuple[Pa
         ledger = Ledger(model.config.vocab_size)
         ledger.own([*model.parameters(), *model.buffers()])
         if device == "cuda":
-            stack.enter_context(_AsOnGpu())
+            _as_on_gpu(model)
         stack.enter_context(ledger)
         if held:
             ledger.begin_with([each.grad for each in trained if each.grad is not None])
-        # Not loss.backward(): the mode of a GPU is off inside a method that it was shown.
-        torch.autograd.backward(_loss(model, forward, settings))
+        _loss(model, forward, settings).backward()  # type: ignore[no-untyped-call]
         return ledger.peaks([each.grad for each in trained if each.grad is not None])
 
 
@@ -70,11 +74,20 @@ def measurement(model: Any, forward: Forward, settings: Train, device: str) -> P
         ledger = Ledger(model.config.vocab_size)
         ledger.own([*model.parameters(), *model.buffers()])
         if device == "cuda":
-            stack.enter_context(_AsOnGpu())
+            _as_on_gpu(model)
         stack.enter_context(ledger)
         stack.enter_context(torch.no_grad())
-        _loss(model.eval(), forward, settings)
+        _without_dropout(model)
+        _loss(model, forward, settings)
         return max(ledger.peaks([]), key=lambda parts: sum(parts.values()))
+
+
+def _without_dropout(model: Any) -> None:
+    """As ``eval`` does; but a prefix would look whether its values are those of the last time."""
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, PrefixEncoder):
+            module.train()
 
 
 def _loss(model: Any, forward: Forward, settings: Train) -> torch.Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from glmops.contract import load_contract
 from glmops.errors import GlmopsError
 from glmops.models.tokenizers import load_tokenizer
 from glmops.recipe import Recipe, ScratchBase, Train
@@ -183,7 +182,6 @@ def _base_settings(settings: Train) -> Train:
 def _lengths(recipe: Recipe, data: Data, split: str) -> Lengths:
     prompts = split == "base" or (split == "train" and recipe.train.prompt_loss > 0)
     if data.encoded is not None:
-        load_contract(data.encoded)
         # Ids were made by the tokenizer beside them; the train stage compares them anyway.
         rows = read_rows(data.encoded / f"{split}.arrow", 1 << 31)
         return of_rows(rows, prompts=prompts)

@@ -74,6 +74,7 @@ def fit(
     """
     if phase.rows.packed:
         require_packable(model)
+    _require_checkpointing(model, settings)
     require_room(rough_need(model, settings), phase.scratch, model)
     arguments = _arguments(phase, settings)
     plan = plan_of(phase.rows.lengths, phase.schedule, settings.seed, arguments.world_size)
@@ -122,6 +123,16 @@ def fit(
         shelf.put_best(model)
     model.config.use_cache = True
     return history.points
+
+
+def _require_checkpointing(model: Any, settings: Train) -> None:
+    if settings.gradient_checkpointing and not model.supports_gradient_checkpointing:
+        raise RecipeError(
+            "train.gradient_checkpointing",
+            "this architecture of transformers has none",
+            got=model.config.model_type,
+            do="Set it to false, and batch_size lower if memory is short.",
+        )
 
 
 def _collate(phase: Phase, settings: Train) -> Collate:

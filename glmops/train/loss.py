@@ -7,16 +7,23 @@ process it is in; a mean of means would not. Axes: B rows, K places, V vocabular
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from glmops.train.batches import IGNORED, Batch, Collate
 from glmops.train.rows import Rows
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _EVAL_TOKENS = 8192
 """Padded tokens of one forward without gradients."""
+_EVAL_LOGITS = 2**26
+"""Logits of one such forward. The vocabulary of ChatGLM-6B would otherwise make those of its dev
+rows the peak of a whole run."""
 
 
 def token_losses(
@@ -64,7 +71,8 @@ def measure(model: Any, rows: Rows, collate: Collate) -> dict[str, float]:
     model.eval()
     device = next(model.parameters()).device
     total, learnt, exact = 0.0, 0, 0
-    for batch_rows in _by_length(rows):
+    places = np.array([rows[index].learnt.sum() for index in range(len(rows))], np.int32)
+    for batch_rows in measured_together(rows.lengths, places, model.config.vocab_size):
         batch = collate([rows[index] for index in batch_rows])
         batch = {name: value.to(device) for name, value in batch.items()}
         labels_BK, _ = batch.pop("labels"), batch.pop("weights", None)
@@ -78,11 +86,21 @@ def measure(model: Any, rows: Rows, collate: Collate) -> dict[str, float]:
     return {"loss": total / learnt, "exact": exact / len(rows)}
 
 
-def _by_length(rows: Rows) -> list[list[int]]:
-    """Row numbers in batches of like length."""
-    batches: list[list[int]] = [[]]
-    for index in rows.lengths.argsort(kind="stable").tolist():
-        if batches[-1] and (len(batches[-1]) + 1) * int(rows.lengths[index]) > _EVAL_TOKENS:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
+def measured_together(
+    tokens: NDArray[np.int32], places: NDArray[np.int32], vocabulary: int
+) -> list[NDArray[np.int64]]:
+    """Row numbers in batches of like length, each of bounded tokens and logits.
+
+    Args:
+        tokens: Of each row, shape [rows].
+        places: Whose logits are made, of each row.
+    """
+    order = tokens.argsort(kind="stable")
+    batches, start, most = [], 0, 0
+    for end, row in enumerate(order):
+        count, most = end + 1 - start, max(most, int(places[row]))
+        too_wide = count * int(tokens[row]) > _EVAL_TOKENS
+        if end > start and (too_wide or count * most * vocabulary > _EVAL_LOGITS):
+            batches.append(order[start:end])
+            start, most = end, int(places[row])
+    return [*batches, order[start:]]

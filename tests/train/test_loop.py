@@ -11,6 +11,7 @@ import torch
 import toy_model as toy
 import toy_runs
 from glmops.errors import MachineError, RecipeError
+from glmops.models.small import small_gpt1
 from glmops.recipe import Train
 from glmops.train.batches import collate_for
 from glmops.train.candidate import Data
@@ -167,6 +168,15 @@ def test_gradient_checkpointing_changes_no_weight(data: Data, tmp_path: Path, me
     # What is computed again in backward is computed in the same way.
     for name, weight in trained[0].items():
         torch.testing.assert_close(trained[1][name], weight, rtol=0, atol=1e-6)
+
+
+def test_gradient_checkpointing_is_refused_where_the_architecture_has_none(
+    data: Data, tmp_path: Path
+) -> None:
+    base = toy.base_settings(architecture="gpt1", intermediate_size=128, kv_heads=2, schedule=None)
+    model = small_gpt1(base, toy.tokenizer(), max_tokens=80, seed=1)
+    with pytest.raises(RecipeError, match=r"^train.gradient_checkpointing: this architecture"):
+        _fit(data, tmp_path, model=model, settings=_settings(gradient_checkpointing=True))
 
 
 def test_float16_is_refused_where_there_is_no_gpu(data: Data, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import toy_model
 from glmops.recipe import Schedule
 from glmops.train.batches import IGNORED, collate_for
 from glmops.train.loop import Phase, fit
-from glmops.train.loss import measure, num_learnt, prompt_weight, summed_loss
+from glmops.train.loss import measure, measured_together, num_learnt, prompt_weight, summed_loss
 from glmops.train.rows import Row, read_rows
 
 LENGTHS = (9, 30, 12, 22, 8, 17, 14, 26)
@@ -157,6 +157,17 @@ def test_measure_is_the_mean_over_learnt_tokens_and_the_share_of_rows_answered(
     found = measure(model, file, collate_for(toy.family(architecture), pad=0, packed=False))
     assert found["loss"] == pytest.approx(float(nats.mean()), rel=1e-6)
     assert found["exact"] == 3 / 8
+
+
+def test_rows_are_measured_each_once_in_forwards_of_bounded_tokens_and_logits() -> None:
+    draw = np.random.default_rng(0)
+    tokens = draw.integers(2, 900, 500).astype(np.int32)
+    places = draw.integers(1, tokens).astype(np.int32)
+    batches = measured_together(tokens, places, 10_000)
+    assert sorted(np.concatenate(batches).tolist()) == list(range(500))
+    for rows in batches:
+        assert len(rows) == 1 or len(rows) * tokens[rows].max() <= 8192
+        assert len(rows) == 1 or len(rows) * places[rows].max() * 10_000 <= 2**26
 
 
 def test_measuring_leaves_the_model_in_the_mode_it_had(tmp_path: Path) -> None:

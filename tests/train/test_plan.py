@@ -132,10 +132,12 @@ def test_the_longest_forward_is_one_that_the_run_makes() -> None:
     assert work.mean_tokens == pytest.approx(np.mean(sizes))
 
 
-def test_dev_rows_are_measured_in_forwards_of_so_many_tokens_as_the_loss_takes() -> None:
+def test_dev_rows_are_measured_in_forwards_of_so_many_tokens_and_logits_as_the_loss_takes() -> None:
     tokens = np.full(1000, 64, np.int32)
     dev = Lengths(tokens, tokens // 2, False, "", 1000)
-    assert measured_forward(dev) == Forward(8192 // 64, 64, 32)
+    assert measured_forward(dev, 400) == Forward(8192 // 64, 64, 32)
+    # Of ChatGLM-6B's vocabulary: 2**26 logits are 16 rows of 32 places.
+    assert measured_forward(dev, 130_528) == Forward(16, 64, 32)
 
 
 def test_an_advice_that_is_said_to_fit_does() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from glmops.recipe import Encode, Schedule
+from glmops.train.loss import measured_together
 from glmops.train.order import num_steps, plan_of
 from glmops.train.rows import Rows
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 100_000
 """Forwards of a run that are looked at, from its beginning."""
-MEASURED_TOKENS = 8192
-"""Padded tokens of a forward over dev rows: train/loss.py's own number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,21 +166,11 @@ def work_of(lengths: Lengths, schedule: Schedule, seed: int, processes: int) -> 
     )
 
 
-def measured_forward(dev: Lengths) -> Forward:
-    """The forward over dev rows that makes the most logits: see ``train.loss.measure``."""
-    order = dev.tokens.argsort(kind="stable")
-    best = Forward(1, int(dev.tokens.max()), int(dev.places.max()), dev.packed)
-    start = 0
-    for end in range(1, len(order) + 1):
-        batch = order[start:end]
-        full = (
-            end == len(order) or (end - start + 1) * int(dev.tokens[order[end]]) > MEASURED_TOKENS
-        )
-        if full:
-            found = _forward(dev, batch)
-            best = max(best, found, key=lambda each: each.rows * each.places)
-            start = end
-    return best
+def measured_forward(dev: Lengths, vocabulary: int) -> Forward:
+    """The forward over dev rows that makes the most logits."""
+    batches = measured_together(dev.tokens, dev.places, vocabulary)
+    found = [_forward(dev, batch) for batch in batches]
+    return max(found, key=lambda each: each.rows * each.places)
 
 
 def _forward(lengths: Lengths, rows: NDArray[np.int64]) -> Forward:

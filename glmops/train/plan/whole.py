@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -16,6 +15,7 @@ from glmops.train.guards.room import memory_free
 from glmops.train.plan import cost, process
 from glmops.train.plan.advice import Change, advice
 from glmops.train.plan.lengths import (
+    Forward,
     Lengths,
     Work,
     measured_forward,
@@ -107,10 +107,10 @@ def make_plan(
     running = process.start(recipe.train) if machine.kind == "cpu" else None
     tokenizer = None if data.encoded is None else load_tokenizer(data.encoded / "tokenizer")
     architecture = architecture_of(recipe, root, tokenizer)
-    works = _works(recipe, data)
+    works = _works(recipe, data, int(architecture.config.vocab_size))
     demands = [
-        Demand(phase, settings, work.longest, measured)
-        for phase, (settings, _, work, measured) in works.items()
+        Demand(phase, told.settings, told.work.longest, told.measured)
+        for phase, told in works.items()
     ]
     bare = predict(architecture, demands, machine.kind, 0)
     around = GPU_CONTEXT if running is None else process.finish(running)
@@ -119,7 +119,7 @@ def make_plan(
     probed, unprobed = None, _unprobed(recipe, root, data, machine, fits, try_it)
     if not unprobed and data.encoded is not None:
         try:
-            tried = {phase: work for phase, (_, _, work, _) in works.items()}
+            tried = {phase: told.work for phase, told in works.items()}
             probed = probe(data.encoded, root, recipe.train, tried)
             fits = machine.memory is not None and probed.peak <= machine.memory
         except GlmopsError as error:
@@ -129,7 +129,7 @@ def make_plan(
         changes = advice(architecture, demands, machine.kind, around, machine.memory)
     sizes = sizes_of(architecture, recipe.train, machine.kind)
     phases = tuple(
-        _phase(phase, *told, probed, architecture, machine) for phase, told in works.items()
+        _phase(phase, told, probed, architecture, machine) for phase, told in works.items()
     )
     stored = 4 if isinstance(recipe.train.base, ScratchBase) else 2
     disk = cost.disk_bytes(sizes, recipe.train, stored)
@@ -148,21 +148,28 @@ def make_plan(
     )
 
 
-Works = dict[str, tuple[Train, Lengths, Work, Any]]
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Of a phase: its settings, its rows, its forwards, and the forward over dev rows."""
+
+    settings: Train
+    lengths: Lengths
+    work: Work
+    measured: Forward
 
 
-def _works(recipe: Recipe, data: Data) -> Works:
-    """Of each phase: its settings, its rows, its forwards, and the forward over dev rows."""
-    settings, found = recipe.train, Works()
-    dev = _lengths(recipe, data, "dev")
+def _works(recipe: Recipe, data: Data, vocabulary: int) -> dict[str, Told]:
+    settings = recipe.train
+    measured = measured_forward(_lengths(recipe, data, "dev"), vocabulary)
     processes = settings.launch.processes * settings.launch.nodes
-    base = settings.base
-    if isinstance(base, ScratchBase) and base.schedule is not None:
-        found["base"] = (_base_settings(settings), _lengths(recipe, data, "base"), None, None)  # type: ignore[assignment]
-    found[settings.method] = (settings, _lengths(recipe, data, "train"), None, None)  # type: ignore[assignment]
-    for name, (own, lengths, _, _) in found.items():
+    splits: list[tuple[str, str, Train]] = [(settings.method, "train", settings)]
+    if isinstance(settings.base, ScratchBase) and settings.base.schedule is not None:
+        splits.insert(0, ("base", "base", _base_settings(settings)))
+    found = {}
+    for name, split, own in splits:
+        lengths = _lengths(recipe, data, split)
         work = work_of(lengths, own.schedule, own.seed, processes)
-        found[name] = own, lengths, work, measured_forward(dev)
+        found[name] = Told(own, lengths, work, measured)
     return found
 
 
@@ -210,22 +217,16 @@ def _unprobed(
 
 
 def _phase(
-    name: str,
-    settings: Train,
-    lengths: Lengths,
-    work: Work,
-    _: Any,
-    probed: Probed | None,
-    architecture: Architecture,
-    machine: Machine,
+    name: str, told: Told, probed: Probed | None, architecture: Architecture, machine: Machine
 ) -> Phase:
+    settings, work = told.settings, told.work
     if probed is not None:
         seconds = cost.seconds_of_step(work, settings, probed.seconds[name])
     else:
         sizes = sizes_of(architecture, settings, machine.kind)
         rate = cost.GPU_RATE if machine.kind == "cuda" else cost.cpu_rate(settings.threads)
         seconds = cost.estimated_seconds(work, settings, sizes, rate)
-    return Phase(name, settings, lengths, work, seconds)
+    return Phase(name, settings, told.lengths, work, seconds)
 
 
 def smallest_card(memory: Memory) -> int | None:

@@ -13,6 +13,7 @@ from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from glmops.errors import RecipeError
+from glmops.models.loading import quiet_transformers
 from glmops.recipe import Schedule, Train
 from glmops.train import ranks, zero
 from glmops.train.batches import Collate, collate_for, loader_for, require_packable
@@ -112,7 +113,7 @@ def fit(
         trainer.start = start
         put_weights(model, start.folder)
     if start is None or not is_over(start.points, settings.best, steps):
-        with keeping.listening():
+        with keeping.listening(), quiet_transformers():  # GPT-2 asks for the mask it can do without
             trainer.train()
         if keeping.asked:
             live.say(f"train {phase.name}: stopped after step {history.step} of {steps}; saved.")

@@ -11,7 +11,7 @@ import torch
 import toy_model as toy
 import toy_runs
 from glmops.errors import MachineError, RecipeError
-from glmops.models.small import small_gpt1
+from glmops.models.small import ARCHITECTURES
 from glmops.recipe import Train
 from glmops.train.batches import collate_for
 from glmops.train.candidate import Data
@@ -174,7 +174,7 @@ def test_gradient_checkpointing_is_refused_where_the_architecture_has_none(
     data: Data, tmp_path: Path
 ) -> None:
     base = toy.base_settings(architecture="gpt1", intermediate_size=128, kv_heads=2, schedule=None)
-    model = small_gpt1(base, toy.tokenizer(), max_tokens=80, seed=1)
+    model = ARCHITECTURES["gpt1"](base, toy.tokenizer(), max_tokens=80, seed=1)
     with pytest.raises(RecipeError, match=r"^train.gradient_checkpointing: this architecture"):
         _fit(data, tmp_path, model=model, settings=_settings(gradient_checkpointing=True))
 
@@ -192,10 +192,13 @@ def test_bfloat16_trains_float32_weights(data: Data, tmp_path: Path) -> None:
     assert history[-1].loss < history[0].loss
 
 
+@pytest.mark.parametrize("architecture", ["glm", "gpt2"])
 def test_training_says_nothing(
-    data: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    data: Data, tmp_path: Path, capfd: pytest.CaptureFixture[str], architecture: str
 ) -> None:
-    _fit(data, tmp_path, settings=_settings(checkpoints={"every_steps": 2}))
+    base = toy.base_settings(architecture=architecture, kv_heads=2, schedule=None)
+    model = ARCHITECTURES[architecture](base, toy.tokenizer(), max_tokens=80, seed=1)
+    _fit(data, tmp_path, model=model, settings=_settings(checkpoints={"every_steps": 2}))
     assert capfd.readouterr() == ("", "")
 
 

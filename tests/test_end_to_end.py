@@ -235,7 +235,7 @@ def wait_for_stage(pid: int, stage: str) -> list[psutil.Process]:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["run", "nope"], "no such recipe, got 'nope'. Known: demo"),
+        (["run", "nope"], "no such recipe, got 'nope'. Known: adgen-full, "),
         (["run", "demo", "--raw", "absent.jsonl"], "absent.jsonl"),
         (["run", "demo", "-S", "train.rank=8"], "train.rank: unknown key"),
         (["run", "demo", "-S", "promote.min_rows=8"], "promote"),

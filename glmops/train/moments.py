@@ -187,21 +187,21 @@ def _put_sharded_optimizer(trainer: Any, moment: Moment) -> None:
 
 
 def _link(trainer: Any) -> None:
-    """Make the optimiser's values known to DeepSpeed's getters and setters, in ZeRO-1 and 2.
+    """Make the optimiser's values known to DeepSpeed's getters and setters.
 
-    It looks for them once, before torch's AdamW has made them.
+    They look for them before torch's AdamW has made them: in ZeRO-1 and 2 only once.
     """
     optimizer = trainer.model_wrapped.optimizer
-    if not hasattr(optimizer, "_lazy_init_hp_params_optimizer_state"):
-        return
     inner = optimizer.optimizer
-    for flat in (each for group in inner.param_groups for each in group["params"]):
+    split = getattr(optimizer, "fp32_partitioned_groups_flat", None)  # ZeRO-3
+    for flat in split or [each for group in inner.param_groups for each in group["params"]]:
         state = inner.state[flat]
         state.setdefault("step", torch.zeros((), device=flat.device))
         for slot in _SLOTS:
             state.setdefault(slot, torch.zeros_like(flat))
-    optimizer._hp_optimizer_states_linked = False
-    optimizer._lazy_init_hp_params_optimizer_state()
+    if split is None:
+        optimizer._hp_optimizer_states_linked = False
+        optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def _write(tensors: Iterator[tuple[str, torch.Tensor]], folder: Path | None) -> None:

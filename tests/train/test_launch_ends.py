@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ def _workers(parent: int) -> dict[int, psutil.Process]:
     """The processes that train, by number, once each of them takes part."""
     found = {}
     for each in psutil.Process(parent).children():
-        if "glmops.train.worker" in each.cmdline():
-            found[int(each.environ()["RANK"])] = each
+        with suppress(psutil.NoSuchProcess):  # or a child of another test, ended and not asked for
+            if "glmops.train.worker" in each.cmdline():
+                found[int(each.environ()["RANK"])] = each
     return found
 
 

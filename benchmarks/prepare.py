@@ -10,6 +10,9 @@
   hash), a filter a side, Parquet. It refuses a line of another width, an empty field and a second
   use of an id; it looks for no near copy, no conflict and no leak.
 
+"to the split" ends where every row has been read, judged and given its side; "work" goes on to
+the written tables and, on our side, Data Docs, data card and metrics.
+
 Every run is a process of its own. "work" leaves its imports out, "process" does not; the peak is
 the whole process's. Rounds are interleaved, because other work on the machine is not, and the table
 shows the quickest of each.
@@ -52,8 +55,17 @@ def write_raw(path: Path, rows: int) -> None:
             file.write("_!_".join(fields) + "\n")
 
 
+_SPLIT: list[float] = []
+
+
+def split_done() -> None:
+    """Every row has been read, judged and given its side; what follows is writing and telling."""
+    _SPLIT.append(time.perf_counter())
+
+
 def ours(raw: Path, out: Path) -> Callable[[], dict[str, Any]]:
-    for name in ("pyarrow.parquet", "rensa", "scipy.stats", "glmops.prepare.rows"):
+    drawing = ("jinja2", "matplotlib.figure", "matplotlib.backends.backend_svg")
+    for name in ("pyarrow.parquet", "rensa", "scipy.stats", "glmops.prepare.rows", *drawing):
         importlib.import_module(name)
     importlib.import_module("glmops.prepare.gate.expectations")  # great-expectations
     from glmops.prepare.stage import prepare
@@ -72,7 +84,14 @@ def ours(raw: Path, out: Path) -> Callable[[], dict[str, Any]]:
     def work() -> dict[str, Any]:
         folder = out / "ours"
         folder.mkdir()
-        metrics = prepare(raw, section, root=raw.parent, folder=folder, work=out / "work")
+        metrics = prepare(
+            raw,
+            section,
+            root=raw.parent,
+            folder=folder,
+            work=out / "work",
+            tell=lambda step: split_done() if step == "writing" else None,
+        )
         return {name: counts["rows"] for name, counts in metrics["splits"].items()}
 
     return work
@@ -118,12 +137,14 @@ def plain(raw: Path, out: Path) -> Callable[[], dict[str, Any]]:
         with as_json().open(encoding="utf-8") as lines:
             rows = datasets.Dataset.from_list([json.loads(line) for line in lines])
         rows = rows.map(convert, remove_columns=["code", "category", "title", "keywords"])
-        sizes = {}
-        for side in ("train", "dev", "test"):
-            part = rows.filter(lambda own, side=side: own == side, input_columns="side")
+        parts = {
+            side: rows.filter(lambda own, side=side: own == side, input_columns="side")
+            for side in ("train", "dev", "test")
+        }
+        split_done()
+        for side, part in parts.items():
             part.to_parquet(out / f"{side}.parquet")
-            sizes[side] = len(part)
-        return sizes
+        return {side: len(part) for side, part in parts.items()}
 
     return work
 
@@ -145,7 +166,8 @@ def one_run(side: str, raw: Path) -> None:
         found = work()
         seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    sys.stdout.write(json.dumps({"work": seconds, "peak": peak, "rows": found}) + "\n")
+    result = {"work": seconds, "split": _SPLIT[0] - start, "peak": peak, "rows": found}
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 def measured(side: str, raw: Path) -> dict[str, Any]:
@@ -184,13 +206,16 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 run = measured(side, raw)
                 if side not in best or run["work"] < best[side]["work"]:
                     best[side] = run
-    slowest = max(run["work"] for run in best.values())
-    lines = [f"{'':6} {'work s':>8} {'process s':>10} {'rows/s':>9} {'peak MB':>8} {'ratio':>6}"]
+    slowest = {part: max(run[part] for run in best.values()) for part in ("split", "work")}
+    lines = [
+        f"{'':6} {'to the split s':>14} {'ratio':>6} {'work s':>8} {'ratio':>6} "
+        f"{'process s':>10} {'rows/s':>9} {'peak MB':>8}"
+    ]
     for side, run in best.items():
-        ratio = slowest / run["work"]
         lines.append(
-            f"{side:6} {run['work']:8.1f} {run['process']:10.1f} {asked.rows / run['work']:9.0f} "
-            f"{run['peak'] / 1e6:8.0f} {ratio:6.1f}"
+            f"{side:6} {run['split']:14.1f} {slowest['split'] / run['split']:6.1f} "
+            f"{run['work']:8.1f} {slowest['work'] / run['work']:6.1f} {run['process']:10.1f} "
+            f"{asked.rows / run['work']:9.0f} {run['peak'] / 1e6:8.0f}"
         )
     sys.stdout.write("\n".join(lines) + "\n")
     report = {"rows": asked.rows, "results": best}

@@ -85,7 +85,6 @@ def test_the_probe_sees_a_dense_mask_where_there_is_one() -> None:
 def test_every_case_for_the_gpu_runs_on_a_cpu_when_it_is_tiny(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("bitsandbytes")
     assert gpu.main([*TINY_GPU, "--out", str(tmp_path / "out")]) == 0
     report = json.loads((tmp_path / "out" / "gpu.json").read_text())
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == report
@@ -154,7 +153,8 @@ def test_a_model_made_on_its_device_is_the_model_its_class_makes(kind: str) -> N
 
 
 def test_four_bit_weights_are_those_of_the_layers_and_no_others() -> None:
-    bitsandbytes = pytest.importorskip("bitsandbytes")
+    import bitsandbytes
+
     model = random_model("chatglm", "tiny", device="cpu", dtype=torch.bfloat16, nf4=True)
     kinds = {name: type(each) for name, each in model.named_modules() if hasattr(each, "weight")}
     four = {name for name, kind in kinds.items() if kind is bitsandbytes.nn.Linear4bit}

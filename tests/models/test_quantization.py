@@ -19,8 +19,6 @@ from glmops.models import load
 from glmops.models.original.importing import import_model
 from glmops.models.quantization import is_quantised, require_full_precision
 
-pytest.importorskip("bitsandbytes")
-
 Find = Callable[[str], Path]
 WIDE = {"hidden_size": 64, "ffn_hidden_size": 64, "num_attention_heads": 2, "kv_channels": 32}
 FAMILIES = {"chatglm-v1": "single_gmask", "chatglm2": "single"}

@@ -208,7 +208,8 @@ def test_places_are_those_of_the_text_that_was_given(tiny: Any) -> None:
 
 
 def test_datasets_map_with_processes_gives_the_same_ids(tiny: Any) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     texts = nasty(40, 8)
     rows = datasets.Dataset.from_dict({"text": texts})
     mapped = rows.map(lambda batch: tiny(batch["text"]), batched=True, num_proc=2)

@@ -30,7 +30,6 @@ COLUMNS = [
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The URL of a real server of this session, or a loud skip."""
-    pytest.importorskip("psycopg", reason="NOT RUN: psycopg is not installed")
     if not (BINARIES / "initdb").is_file():
         pytest.skip(f"NOT RUN: no PostgreSQL in {BINARIES}")
     folder = Path(tempfile.mkdtemp(prefix="glmops-postgresql-"))
@@ -181,7 +180,6 @@ def test_a_url_that_cannot_be_used_is_refused_without_showing_it(
 
 
 def test_a_database_that_is_down_is_one_clear_error(tmp_path: Path, monkeypatch) -> None:
-    pytest.importorskip("psycopg", reason="NOT RUN: psycopg is not installed")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -103,7 +103,6 @@ def fit(
     trainer.save = lambda: shelf.keep(trainer)
     sampler = Sampler(plan, arguments.process_index)
     trainer.loader = loader_for(phase.rows, sampler, _collate(phase, settings))
-    trainer.loss_is_scaled_for_ga = True
     trainer.remove_callback(PrinterCallback)
     model.config.use_cache = False  # keys and values are of no use while training
     if ranks.count() > 1:  # Trainer has seeded all of them alike
@@ -161,9 +160,7 @@ def _arguments(phase: Phase, settings: Train) -> TrainingArguments:
         learning_rate=schedule.learning_rate,
         weight_decay=schedule.weight_decay,
         max_grad_norm=schedule.max_gradient_norm,
-        lr_scheduler_type=schedule.decay
-        if schedule.decay != "constant"
-        else "constant_with_warmup",
+        lr_scheduler_type=_DECAYS[schedule.decay],
         remove_unused_columns=False,
         # Trainer would otherwise average a lost step away and go on.
         logging_nan_inf_filter=False,

@@ -40,7 +40,10 @@ def save_tokenizer(
             that the recipe names by their hash.
     """
     if source.path is None:
-        train_tokenizer(_texts(train), source.vocab_size or 0, control).save_pretrained(str(folder))
+        assert source.train is not None
+        texts, size = _texts(train), source.vocab_size or 0
+        made = train_tokenizer(texts, size, control, pieces=source.train)
+        made.save_pretrained(str(folder))
         return
     stored = root / source.path
     if not (stored / NATIVE).is_file():

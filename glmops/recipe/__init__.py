@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from glmops.errors import RecipeError
 from glmops.recipe.encode import Encode, TokenizerSource
+from glmops.recipe.evaluate import Baseline, Evaluate
 from glmops.recipe.prepare import Lengths, MaxRefused, Prepare, SourceSettings, Split
-from glmops.recipe.section import Positive, Section
+from glmops.recipe.promote import Promote, SliceRule
+from glmops.recipe.section import Section
 from glmops.recipe.smoke import SUFFIX, smoke_values
 from glmops.recipe.train import (
     Base,
@@ -29,15 +31,16 @@ from glmops.recipe.train import (
     PretrainedBase,
     Schedule,
     ScratchBase,
-    Threads,
     Train,
 )
 
 __all__ = [
     "Base",
+    "Baseline",
     "Best",
     "Checkpoints",
     "Encode",
+    "Evaluate",
     "Launch",
     "Lengths",
     "Lora",
@@ -45,8 +48,10 @@ __all__ = [
     "Prefix",
     "Prepare",
     "PretrainedBase",
+    "Promote",
     "Schedule",
     "ScratchBase",
+    "SliceRule",
     "SourceSettings",
     "Split",
     "TokenizerSource",
@@ -63,25 +68,6 @@ M = TypeVar("M", bound=BaseModel)
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 
-class Evaluate(Section):
-    split: Literal["dev", "test"]
-    batch_size: Positive
-    max_new_tokens: Positive
-    threads: Threads
-
-
-class Promote(Section):
-    """The gate's rules and the review policy. Metric names are ``task/metric``."""
-
-    floors: dict[str, float] = Field(min_length=1)
-    max_regression: dict[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
-    """How far below the champion a metric's interval may reach, on the same test rows."""
-    min_rows: Positive = 1
-    """Fewer test rows of a task than this: the gate says it cannot tell."""
-    approvals: Positive = 1
-    """Distinct reviewers needed before promotion."""
-
-
 class Recipe(Section):
     description: str
     """What a reader of the report must know about this model, in a sentence or two."""
@@ -93,7 +79,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _metrics_belong_to_tasks(self) -> Recipe:
-        for metric in (*self.promote.floors, *self.promote.max_regression):
+        for metric in self.promote.metrics:
             if metric.partition("/")[0] not in self.prepare.tasks:
                 raise ValueError(
                     f"promote names the metric {metric!r}, whose task is not in prepare.tasks "

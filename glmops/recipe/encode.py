@@ -14,10 +14,11 @@ Family = Literal["glm", "chatglm", "chatglm2", "chatglm3", "gpt"]
 
 class TokenizerSource(Section):
     """``{train: byte-bpe, vocab_size: N}``: a byte-level BPE made from the train split; it has no
-    unknown token. Or ``{path: FOLDER, sha256: HASH}``: that of a base checkpoint, relative to the
-    project. The hash of its files is named so that other files are another recipe."""
+    unknown token. ``byte-bpe-words``: one whose tokens may hold several Chinese characters. Or
+    ``{path: FOLDER, sha256: HASH}``: that of a base checkpoint, relative to the project. The hash
+    of its files is named so that other files are another recipe."""
 
-    train: Literal["byte-bpe"] | None = None
+    train: Literal["byte-bpe", "byte-bpe-words"] | None = None
     vocab_size: Annotated[int, Field(ge=300, le=200_000)] | None = None
     path: Annotated[str, Field(min_length=1)] | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

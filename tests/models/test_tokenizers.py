@@ -65,6 +65,14 @@ def test_chinese_characters_never_merge_so_that_a_name_can_be_copied() -> None:
     assert any(text[i : i + 3] == name for i in range(len(text)))
 
 
+def test_of_words_characters_that_often_stand_together_are_one_token() -> None:
+    tokenizer = train_tokenizer(["足球比赛，news_sports"] * 50, 320, pieces="byte-bpe-words")
+    assert len(text_ids("足球比赛", tokenizer)) == 1
+    assert len(text_ids("news_sports", tokenizer)) == 1
+    written = text_ids("赛球，足比 2026", tokenizer)
+    assert tokenizer.decode(written) == "赛球，足比 2026"
+
+
 def test_a_stored_tokenizer_gives_the_same_ids_and_pads_on_the_left(tmp_path: Path) -> None:
     toy.tokenizer().save_pretrained(str(tmp_path))
     loaded = load_tokenizer(tmp_path)

@@ -81,7 +81,38 @@ class Score:
     denominator: float
 
 
-Row = TypeVar("Row", Record, Refusal, Score)
+@dataclass(frozen=True, slots=True)
+class BaselineScore:
+    """One metric of one row, of what a baseline answered."""
+
+    id: str
+    task: Task
+    metric: str
+    numerator: float
+    denominator: float
+    baseline: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelLikelihood:
+    """How likely a model finds one label as the answer to one row."""
+
+    id: str
+    label: str
+    log_probability: float
+    """Nats, of the whole label and the end behind it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The part of the test set that one row belongs to, by one property of the row."""
+
+    id: str
+    by: str
+    value: str
+
+
+Row = TypeVar("Row", Record, Refusal, Score, BaselineScore, LabelLikelihood, Slice)
 
 
 def write_table(path: Path, rows: Sequence[Row], kind: type[Row]) -> None:

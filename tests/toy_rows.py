@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from glmops.prepare.examine import Judged, Raw, SourceSeen, judge
+from glmops.prepare.examine import Judged, Raw, judge
 from glmops.prepare.frames import ROWS
 from glmops.prepare.gate.answers import Vocabulary
 from glmops.prepare.gate.facts import facts_of
 from glmops.prepare.gate.validation import open_gate
+from glmops.prepare.looks import SourceSeen
 from glmops.prepare.spool import Spool
 from glmops.recipe import MaxRefused, Prepare, Split
 

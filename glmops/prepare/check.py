@@ -33,7 +33,7 @@ def check(path: Path | str, format: str, **settings: Any) -> dict[str, Any]:
         RecipeError: The format is unknown, or the settings do not fit it.
         InputError: The path or a whole file cannot be used.
     """
-    from glmops.prepare.duplicates import near_copies
+    from glmops.prepare.duplicates import likely_copies, near_copies
     from glmops.prepare.examine import judge, left_over, read_all
     from glmops.prepare.gate.validation import open_gate
 
@@ -45,7 +45,9 @@ def check(path: Path | str, format: str, **settings: Any) -> dict[str, Any]:
         judged = judge(raw, section, gate, str(path))
         settled = left_over(judged)
         one_side = settled.facts["side"].to_numpy() * 0
-        near = near_copies(settled.facts, raw.spool, section.duplicates.threshold, one_side)
+        threshold = section.duplicates.threshold
+        likely = likely_copies(settled.facts, raw.spool, threshold)
+        near = near_copies(settled.facts, raw.spool, threshold, one_side, likely)
         return _document(str(path), format, section, judged, settled, near)
 
 

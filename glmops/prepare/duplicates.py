@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from glmops.prepare.near import Pair, near_pairs
+from glmops.prepare.near import Pair, Texts, have_candidates, near_pairs
 from glmops.prepare.spool import Spool
 
 if TYPE_CHECKING:
@@ -74,20 +74,37 @@ class NearCopies:
         return len({pair.second for pair in self.pairs})
 
 
-def near_copies(facts: pl.DataFrame, spool: Spool, threshold: float, sides: Any) -> NearCopies:
+def likely_copies(facts: pl.DataFrame, spool: Spool, threshold: float) -> pl.Series:
+    """The texts (hashes, as in ``facts``) that may have a near copy among those of ``facts``.
+
+    It holds for fewer rows, too, so it can be found while the gate still decides which are kept.
+    """
+    chosen = facts.filter((facts["empty_text"] == 0) & facts["text"].is_first_distinct())
+    texts = _texts_of(spool, chosen["row"].to_numpy())
+    return chosen["text"].filter(have_candidates(texts, threshold))
+
+
+def near_copies(
+    facts: pl.DataFrame, spool: Spool, threshold: float, sides: Any, likely: pl.Series
+) -> NearCopies:
     """The near copies among the texts of ``facts`` (its column ``row`` counts the spool's rows).
 
     Args:
         sides: The side of each row of ``facts``, as numbers.
+        likely: What ``likely_copies`` said of these rows, or of more.
     """
     first = facts["text"].is_first_distinct()
-    rows = facts["row"].filter(first).to_numpy()
+    chosen = facts.filter(first)
+    rows, flags = chosen["row"].to_numpy(), chosen["text"].is_in(likely.implode()).to_numpy()
+    sided = sides[first.to_numpy()].tolist()
+    return NearCopies(rows, sided, near_pairs(_texts_of(spool, rows), flags, threshold, sided))
 
+
+def _texts_of(spool: Spool, rows: Any) -> Texts:
     def texts() -> Iterator[pl.Series]:
         return (batch["group"] for batch in spool.read(["group"], rows))
 
-    sided = sides[first.to_numpy()].tolist()
-    return NearCopies(rows, sided, near_pairs(texts, threshold, sided))
+    return texts
 
 
 def later_copies(pairs: Sequence[Pair]) -> dict[int, Pair]:

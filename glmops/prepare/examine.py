@@ -6,55 +6,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glmops.prepare.duplicates import related, repeats
 from glmops.prepare.gate import suites
 from glmops.prepare.gate.answers import Vocabulary
-from glmops.prepare.gate.facts import facts_of, oddities, text_fields
+from glmops.prepare.gate.facts import facts_of
 from glmops.prepare.gate.refusals import gate_refusals
 from glmops.prepare.gate.validation import Broken, Gate
+from glmops.prepare.looks import SourceSeen, Tell, looking
 from glmops.prepare.spool import Spool, ahead
 from glmops.recipe import Prepare
 from glmops.records import TASKS, Task
-from glmops.storage import sha256_file
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from glmops.prepare.raw.endings import Endings
-    from glmops.prepare.raw.files import RawFile
-
-Tell = Callable[[str], None]
-
-
-@dataclass(slots=True)
-class SourceSeen:
-    """What was found out about one source while it was read."""
-
-    encodings: dict[str, str] = field(default_factory=dict)
-    """File, as shown → utf-8, gb18030 or parquet."""
-    unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """File → the columns that nobody asked for, where there are some."""
-    paths: dict[str, Path] = field(default_factory=dict)
-    rows_of_file: Counter[str] = field(default_factory=Counter)
-    sha256: dict[str, str] = field(default_factory=dict)
-    endings: dict[str, Endings] = field(default_factory=dict)
-    """Of files of text."""
-    longest: dict[str, int] = field(default_factory=dict)
-    """Field → the most characters that an accepted row has in it."""
-    read: int = 0
-    oddities: Counter[str] = field(default_factory=Counter)
-
-    def hash_of_name(self, path: Path) -> dict[str, str]:
-        """Each file's hash under its name below the raw path; a single file's name is "."."""
-        return {
-            (file.relative_to(path) if file.is_relative_to(path) else file).as_posix(): digest
-            for file, digest in zip(self.paths.values(), self.sha256.values(), strict=True)
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +91,18 @@ def read_all(
     sources: list[SourceSeen] = []
     columns: set[str] = set()
     for index, source in enumerate(section.all_sources):
-        seen = SourceSeen()
-        sources.append(seen)
-        on_file = _noting(seen, tell)
-        batches = read_rows(path, source, index=index, root=root, on_file=on_file, answers=answers)
-        for batch in ahead(batches):
-            seen.read += batch.read
-            columns.update(batch.rows.columns)
-            _count_files(seen, batch.rows, batch.refusals)
-            seen.oddities.update(_repairs(batch.raw))
-            if batch.rows.height:
-                spool.add(batch.rows.with_columns(batch.raw["raw"]))
-                facts.append(facts_of(batch.rows, section, source, vocabulary, answers=answers))
-                seen.oddities.update(oddities(batch.raw))
-                _note_longest(seen, batch.raw)
-            refusals.append(batch.refusals)
+        with looking(tell) as looks:
+            sources.append(looks.seen)
+            batches = read_rows(
+                path, source, index=index, root=root, on_file=looks.at_file, answers=answers
+            )
+            for batch in ahead(batches):
+                looks.at_batch(batch)
+                columns.update(batch.rows.columns)
+                if batch.rows.height:
+                    spool.add(batch.rows.with_columns(batch.raw["raw"]))
+                    facts.append(facts_of(batch.rows, section, source, vocabulary, answers=answers))
+                refusals.append(batch.refusals)
     whole = pl.concat(facts) if facts else _no_facts(section, vocabulary)
     return Raw(
         spool,
@@ -231,42 +196,6 @@ def sorted_refusals(frames: list[pl.DataFrame]) -> pl.DataFrame:
     import polars as pl
 
     return pl.concat(frames).sort("file", "line", maintain_order=True)
-
-
-def _noting(seen: SourceSeen, tell: Tell) -> Callable[[Any], None]:
-    from glmops.prepare.raw.endings import endings_of
-
-    def note(opened: Any) -> None:
-        file: RawFile = opened.file
-        tell(f"reading {file.shown}")
-        seen.encodings[file.shown] = opened.encoding
-        seen.paths[file.shown] = file.path
-        seen.sha256[file.shown] = sha256_file(file.path)
-        if opened.encoding != "parquet":
-            seen.endings[file.shown] = endings_of(file)
-        if opened.unread:
-            seen.unread[file.shown] = opened.unread
-
-    return note
-
-
-def _count_files(seen: SourceSeen, *frames: pl.DataFrame) -> None:
-    for frame in frames:
-        for file, rows in frame.group_by("file").len().iter_rows():
-            seen.rows_of_file[file] += rows
-
-
-def _note_longest(seen: SourceSeen, raw: pl.DataFrame) -> None:
-    import polars as pl
-
-    longest = raw.select(pl.col(text_fields(raw)).str.len_chars().max())
-    for name, most in longest.row(0, named=True).items():
-        seen.longest[name] = max(seen.longest.get(name, 0), most or 0)
-
-
-def _repairs(raw: pl.DataFrame) -> dict[str, int]:
-    mended = raw.filter(raw["repair"].is_not_null())
-    return dict(mended.group_by("repair").len().iter_rows())
 
 
 def _no_facts(section: Prepare, vocabulary: Vocabulary) -> pl.DataFrame:

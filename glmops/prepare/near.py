@@ -38,25 +38,43 @@ class Pair(NamedTuple):
     similarity: float
 
 
-def near_pairs(texts: Texts, threshold: float, sides: Sequence[int] | None = None) -> list[Pair]:
+def have_candidates(texts: Texts, threshold: float) -> Any:
+    """For each text, whether any other may be ``threshold`` alike (numpy, bool).
+
+    What is said of some texts holds for fewer of them, too: a text with no candidate among all has
+    none among a part. So this can be asked before it is known which rows are kept.
+    """
+    import numpy as np
+    import rensa
+
+    bands, rows = band_shape(threshold)
+    matrix = _digests(texts(), bands * rows)
+    # rensa refines nothing here: the threshold only checks that the bands suit it.
+    index = rensa.RMinHashLSH(threshold=0.5, num_perm=bands * rows, num_bands=bands)
+    return np.array(index.query_duplicate_flags_matrix_one_shot(matrix), dtype=bool)
+
+
+def near_pairs(
+    texts: Texts, flags: Any, threshold: float, sides: Sequence[int] | None = None
+) -> list[Pair]:
     """The pairs of texts at least ``threshold`` alike, in the order of their later text.
 
     Compared without regard to case, width and the amount of white space. Memory: about 150 bytes a
     text, whatever its length.
 
     Args:
+        flags: For each text, what ``have_candidates`` said of it.
         sides: The split side of each text. Used only where very many texts look alike: there each
             is at least compared with the first one of every side.
     """
     import numpy as np
 
-    bands, rows = band_shape(threshold)
-    flags = _have_candidates(texts, bands, rows)
     if not flags.any():
         return []
     numbers = np.flatnonzero(flags)
     shingles = _shingles_of(texts, flags)
     named = sides or [0] * len(flags)
+    bands, rows = band_shape(threshold)
     pairs = _candidates(shingles, bands, rows, [named[number] for number in numbers.tolist()])
     found = (
         Pair(int(numbers[a]), int(numbers[b]), alike)
@@ -73,18 +91,6 @@ def band_shape(threshold: float) -> tuple[int, int]:
         if (1 - threshold**rows) ** bands <= _MISSED:
             return bands, rows
     return _PERMUTATIONS, 1
-
-
-def _have_candidates(texts: Texts, bands: int, rows: int) -> Any:
-    """For each text, whether it shares a band with another one."""
-    import numpy as np
-    import rensa
-
-    permutations = bands * rows
-    matrix = _digests(texts(), permutations)
-    # rensa refines nothing here: the threshold only checks that the bands suit it.
-    index = rensa.RMinHashLSH(threshold=0.5, num_perm=permutations, num_bands=bands)
-    return np.array(index.query_duplicate_flags_matrix_one_shot(matrix), dtype=bool)
 
 
 def _shingles_of(texts: Texts, flags: Any) -> list[Any]:

@@ -34,11 +34,12 @@ class Sided:
     """Rows that leak, by ``text`` and ``near``; refused or, if the recipe says so, kept."""
 
 
-def place(facts: pl.DataFrame, spool: Spool, section: Prepare) -> Sided:
+def place(facts: pl.DataFrame, spool: Spool, section: Prepare, likely: pl.Series) -> Sided:
     """Put every row on its side, and leave out or refuse those that a side must not have.
 
     Args:
         facts: Of the accepted rows; ``side`` is where each belongs.
+        likely: From ``likely_copies``, of these rows or more.
     """
     same = _text_leaks(facts, section)
     kept = facts
@@ -47,7 +48,8 @@ def place(facts: pl.DataFrame, spool: Spool, section: Prepare) -> Sided:
     again = repeats(kept)
     repeated = kept["row"].filter(again).to_numpy()
     kept = kept.filter(~again)
-    near = near_copies(kept, spool, section.duplicates.threshold, kept["side"].to_numpy())
+    sides, threshold = kept["side"].to_numpy(), section.duplicates.threshold
+    near = near_copies(kept, spool, threshold, sides, likely)
     dropped: Leaks = {}
     leaking: Leaks = {}
     if section.duplicates.near == "drop":

@@ -68,6 +68,7 @@ def prepare(
     from glmops.prepare.card.page import card_page
     from glmops.prepare.card.texts import texts_of
     from glmops.prepare.counts import metrics
+    from glmops.prepare.duplicates import likely_copies
     from glmops.prepare.gate.validation import open_gate
     from glmops.prepare.raw.files import shown
     from glmops.prepare.writing import write_refusals, write_splits
@@ -81,12 +82,14 @@ def prepare(
         _require_few(section, read.refusals, read.read, where, work)
         tell("checking the rows")
         with ThreadPoolExecutor(2) as beside:
+            threshold = section.duplicates.threshold
+            likely = beside.submit(likely_copies, read.facts, read.spool, threshold)
             with open_gate(work / DATA_DOCS) as gate:
                 judged = judge(read, section, gate, where)
                 _require_few(section, judged.refusals, read.read, where, work)
                 settled = settle(judged, section, gate, where)
                 tell("splitting by source text")
-                sided = _split(judged, settled, section, gate, where, work)
+                sided = _split(judged, settled, likely.result(), section, gate, where, work)
                 tell("writing")
                 written = beside.submit(write_splits, sided.facts, read.spool, section, folder)
                 learnt = (sided.facts["side"] == SPLITS.index("train")).to_numpy()
@@ -116,13 +119,19 @@ def prepare(
 
 
 def _split(
-    judged: Judged, settled: Settled, section: Prepare, gate: Gate, where: str, work: Path
+    judged: Judged,
+    settled: Settled,
+    likely: pl.Series,
+    section: Prepare,
+    gate: Gate,
+    where: str,
+    work: Path,
 ) -> Sided:
     """The rows on their sides, checked: few enough refused, no leak, no empty side."""
     from glmops.prepare.counts import side_counts
     from glmops.prepare.sides import judged_sides, place
 
-    sided = place(settled.facts, judged.raw.spool, section)
+    sided = place(settled.facts, judged.raw.spool, section, likely)
     _require_few(section, _all_refusals(judged, sided), judged.raw.read, where, work)
     if section.leaks == "refuse":
         gate.require(suites.sides(), judged_sides(sided), where)

@@ -184,7 +184,8 @@ def _sound(
         phase.name,
         phase.rows,
         phase.scratch,
-        uniform=math.log(model.config.vocab_size),
+        # Prompts that are learnt, too, cost as much again, times their weight.
+        uniform=math.log(model.config.vocab_size) * (1 + settings.prompt_loss),
         warmup=int(arguments.warmup_steps),
         say=say,
         ahead=not arguments.use_cpu,

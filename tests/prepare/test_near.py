@@ -10,16 +10,18 @@ import polars as pl
 import pytest
 
 from glmops.prepare import near
-from glmops.prepare.near import band_shape, near_pairs
+from glmops.prepare.near import band_shape, have_candidates, near_pairs
 
 LETTERS = [chr(0x4E00 + number) for number in range(800)]
 
 
 def pairs(texts: Sequence[str], threshold: float, batch: int = 7) -> dict[tuple[int, int], float]:
     whole = pl.Series(texts, dtype=pl.String)
-    found = near_pairs(
-        lambda: [whole[start : start + batch] for start in range(0, len(whole), batch)], threshold
-    )
+
+    def batches() -> list[pl.Series]:
+        return [whole[start : start + batch] for start in range(0, len(whole), batch)]
+
+    found = near_pairs(batches, have_candidates(batches, threshold), threshold)
     assert [(pair.second, pair.first) for pair in found] == sorted(
         (pair.second, pair.first) for pair in found
     )

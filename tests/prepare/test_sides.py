@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from glmops.prepare.duplicates import later_copies, leaks
+from glmops.prepare.duplicates import later_copies, leaks, likely_copies
 from glmops.prepare.examine import judge, settle
 from glmops.prepare.gate.suites import sides
 from glmops.prepare.gate.validation import open_gate
@@ -27,7 +27,8 @@ def sided(folder: Path, rows: Sequence[dict[str, Any]], **changes: Any) -> Sided
     raw = raw_of(folder, batches, made)
     with open_gate() as gate:
         settled = settle(judge(raw, made, gate, "raw"), made, gate, "raw")
-    return place(settled.facts, raw.spool, made)
+    likely = likely_copies(raw.facts, raw.spool, made.duplicates.threshold)
+    return place(settled.facts, raw.spool, made, likely)
 
 
 def on(side: str, number: int = 0) -> str:

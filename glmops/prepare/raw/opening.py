@@ -17,8 +17,8 @@ from glmops.prepare.raw.files import RawFile
 BOM = b"\xef\xbb\xbf"
 GZIP, ZSTANDARD = b"\x1f\x8b", b"(\xb5/\xfd"
 PARQUET = b"PAR1"
-BLOCK = 1 << 24
-"""Bytes of raw text that are in memory at a time, before they become columns."""
+BLOCK = 1 << 23
+"""Bytes of raw text that become columns at a time, while the block before them is looked at."""
 LONGEST_LINE = 1 << 22
 """Bytes of a line. What is longer is a file without its line breaks; it is never held whole."""
 KEPT = 1 << 12

@@ -67,10 +67,10 @@ def signal_to(child: Any, number: int) -> None:
 
 
 def result(place: Path) -> tuple[dict[str, str], Any]:
-    """What a run gave: its files, and its record without the times."""
+    """What a run gave: its files, and its record without what the machine adds."""
     record = read_json(place / "record.json")
     for numbers in record["numbers"].values():
-        del numbers["seconds"], numbers["tokens_per_second"]
+        del numbers["seconds"], numbers["tokens_per_second"], numbers["peak_bytes"]
     return sha256_tree(place / "model"), record
 
 

@@ -7,44 +7,36 @@ inputs give an equal page: it holds no time and no host.
 from __future__ import annotations
 
 import csv
-import random
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from glmops.pages import page
+from glmops.promote.changes import Change, changes, extremes, mark_of, sample, shorten, tallies
+from glmops.promote.confusion import confusion
 from glmops.promote.curves import training_curves
+from glmops.promote.evaluated import (
+    Evaluated,
+    Mark,
+    common_rows,
+    read_baselines,
+    read_evaluated,
+)
 from glmops.promote.gate import Verdict, show
+from glmops.promote.numbers import also_measured, reach_of, task_tables
 from glmops.promote.package import Package
 from glmops.promote.runs import flatten
-from glmops.records import Score, read_table
-from glmops.storage import Layout, read_json, read_jsonl
+from glmops.promote.slices import Parts, slice_tables
+from glmops.storage import Layout, read_json
 
 TEMPLATE = "report.html.j2"
 EXAMPLES = 8
-SHOWN_CHARACTERS = 700
-MOST_LABELS = 12
-ROW_METRICS = {
-    "classification": ("accuracy", 1.0),
-    "triples": ("f1", 1.0),
-    "keywords": ("f1", 1.0),
-    "generation": ("rouge-l", 100.0),
-}
-"""The metric that says how right one row is, and its best value."""
+CHANGES = 6
 HEADLINES = {
     "passed": "Passed: every rule of the gate holds.",
     "refused": "Refused: the gate's rules are not met.",
     "too few rows": "Too few rows: the gate cannot tell.",
 }
-
-
-class Mark(NamedTuple):
-    right: bool
-    text: str
-
-
-UNMARKED = Mark(False, "not scored")
 
 
 def render(
@@ -54,29 +46,38 @@ def render(
     champion: str | None,
     history: Sequence[Mapping[str, str]],
     progress: Sequence[Mapping[str, str]] = (),
+    champion_evaluation: Path | None = None,
 ) -> str:
     """The page, as text.
 
     Args:
         history: Rows of history.csv, and ``progress`` of progress.csv.
+        champion_evaluation: The folder of the champion's answers and scores; without it the page
+            has the champion's numbers, and no rows side by side.
     """
     evaluated = layout.reports("evaluate")
-    answers = read_jsonl(evaluated / "answers.jsonl")
-    marks = row_marks(read_table(evaluated / "scores.parquet", Score))
+    mine = read_evaluated(evaluated, package.digest[:12])
+    theirs = None
+    if champion and champion_evaluation:
+        theirs = read_evaluated(champion_evaluation, champion[:12])
     prepared = layout.reports("prepare") / "metrics.json"
+    slices = slice_tables(mine, theirs, common_rows(mine, theirs) if theirs else set())
     return page(
         Path(__file__).parent / TEMPLATE,
-        {"show": show},
+        FILTERS,
         manifest=package.manifest,
         digest=package.digest,
         verdict=verdict,
         headline=HEADLINES[verdict.outcome],
         champion=champion,
-        also=_also_measured(package.manifest["scorecard"], verdict),
-        curves=training_curves(history, progress),
+        tables=task_tables(verdict, mine, read_baselines(evaluated)),
+        also=also_measured(package.manifest["scorecard"], verdict),
+        slices=[(table, _reach(table)) for table in slices],
+        calibration=calibration(evaluated / "calibration.csv"),
         confusion=confusion(evaluated / "confusion.csv"),
-        wrong=_examples([a for a in answers if not marks.get(a["id"], UNMARKED).right], marks),
-        some=_examples(answers, marks),
+        **_changed(mine, theirs),
+        **_answers(mine),
+        curves=training_curves(history, progress),
         data=list(flatten(read_json(prepared) if prepared.is_file() else {}, joint=" › ")),
         card=card_summary(layout),
         pages=data_pages(layout),
@@ -117,91 +118,81 @@ def data_pages(layout: Layout) -> list[tuple[str, str, str]]:
     ]
 
 
-def row_marks(scores: Iterable[Score]) -> dict[str, Mark]:
-    """Row id → how right it is. Nothing expected and nothing answered is right."""
-    marks = {}
-    for score in scores:
-        metric, best = ROW_METRICS[score.task]
-        if score.metric == metric:
-            value = score.numerator / score.denominator if score.denominator else best
-            text = (
-                "right" if value >= best else "wrong" if value <= 0 else f"{metric} {show(value)}"
-            )
-            marks[score.id] = Mark(value >= best, text)
-    return marks
-
-
-def confusion(path: Path) -> dict[str, Any] | None:
-    """A table of expected × answered labels with counts; None without a classification task.
-
-    The least frequent labels share one line, so that a bad model's inventions stay readable.
-    """
+def calibration(path: Path) -> list[dict[str, float]]:
+    """The filled bins of calibration.csv; none where nothing was scored by likelihood."""
     if not path.is_file():
-        return None
+        return []
     with path.open(encoding="utf-8", newline="") as file:
-        pairs = [(row["expected"], row["answered"]) for row in csv.DictReader(file)]
-    if not pairs:
-        return None
-    expected = _labels(Counter(e for e, _ in pairs))
-    answered = _labels(Counter(a for _, a in pairs), first=expected)
-    counts = Counter((_listed(e, expected), _listed(a, answered)) for e, a in pairs)
-    rows = [
-        {
-            "label": e,
-            "cells": [(counts[e, a], e == a) for a in answered],
-            "total": sum(counts[e, a] for a in answered),
-        }
-        for e in expected
-    ]
-    return {"answered": answered, "rows": rows}
+        bins = [{key: float(value or 0) for key, value in row.items()} for row in csv.DictReader(file)]
+    return [each for each in bins if each["rows"]]
 
 
-OTHERS = "(others)"
+def at(value: float | None, top: float) -> float:
+    """Where a value lies on a scale from 0 to ``top``, as a percentage of its length."""
+    share = 100 * value / top if value is not None and value == value and top else 0.0
+    return round(min(100.0, max(0.0, share)), 2)
 
 
-def _labels(counted: Counter[str], first: Sequence[str] = ()) -> list[str]:
-    """The most frequent labels, after those of ``first`` that occur; the rest as one."""
-    ranked = [label for label, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))]
-    ordered = list(dict.fromkeys([label for label in first if label in counted] + ranked))
-    if len(ordered) <= MOST_LABELS:
-        return ordered
-    return [*ordered[: MOST_LABELS - 1], OTHERS]
+def around(value: float | None, reach: float) -> float:
+    """Where a difference lies on a scale from ``-reach`` to ``reach``."""
+    return at(None if value is None else value + reach, 2 * reach)
 
 
-def _listed(label: str, labels: Sequence[str]) -> str:
-    return label if label in labels else OTHERS
-
-
-def _examples(
-    answers: Sequence[Mapping[str, Any]], marks: Mapping[str, Mark]
-) -> list[dict[str, Any]]:
-    """Up to eight answers, drawn with a fixed seed, in their order in the test set."""
-    chosen = random.Random(0).sample(range(len(answers)), min(EXAMPLES, len(answers)))
-    return [
-        {
-            "task": answers[i]["task"],
-            "id": answers[i]["id"],
-            "mark": marks.get(answers[i]["id"], UNMARKED),
-            "finished": answers[i]["finished"],
-            **{key: _shorten(answers[i][key]) for key in ("prompt", "target", "answer")},
-        }
-        for i in sorted(chosen)
-    ]
-
-
-def _also_measured(scorecard: Mapping[str, Any], verdict: Verdict) -> list[tuple[str, Any]]:
-    """What the scorecard says of the tasks beyond the table of metrics and its column of rows."""
-    seen = {check.metric for check in verdict.checks}
-    return [
-        (f"{task}/{metric}", value)
-        for task, values in scorecard.items()
-        if task != "test"
-        for metric, value in values.items()
-        if metric != "rows" and f"{task}/{metric}" not in seen
-    ]
-
-
-def _shorten(text: str) -> str:
-    if len(text) <= SHOWN_CHARACTERS:
+def signed(value: float | None) -> str:
+    """A difference, with its sign: +0.0100, −0.0100."""
+    text = show(value)
+    if value is None or text == "–":
         return text
-    return f"{text[:SHOWN_CHARACTERS]}… ({len(text) - SHOWN_CHARACTERS} more characters)"
+    return f"+{text}" if value > 0 else text.replace("-", "−")
+
+
+FILTERS = {"show": show, "at": at, "around": around, "signed": signed}
+
+
+def _reach(table: Parts) -> float:
+    ends = [e for part in table.parts if part.difference for e in part.difference[1:]]
+    return reach_of(ends, 1.0)
+
+
+def _changed(mine: Evaluated, theirs: Evaluated | None) -> dict[str, Any]:
+    """What the page shows of rows that the champion answered, too."""
+    if theirs is None:
+        return {"tallies": [], "worst": [], "best": [], "compared": False}
+    changed = changes(mine, theirs)
+    worst, best = extremes(changed, CHANGES)
+    return {
+        "tallies": tallies(changed),
+        "worst": [_both(change) for change in worst],
+        "best": [_both(change) for change in best],
+        "compared": True,
+    }
+
+
+def _both(change: Change) -> dict[str, Any]:
+    ours, others = change.answers
+    return {
+        **_example(ours, change.mine),
+        "theirs": shorten(others["answer"]),
+        "theirs_mark": change.theirs,
+        "theirs_finished": others["finished"],
+    }
+
+
+def _answers(mine: Evaluated) -> dict[str, Any]:
+    marks, rows = mine.marks(), list(mine.answers.values())
+    wrong = [row for row in rows if not mark_of(marks, row).right]
+    return {
+        "wrong": [_example(row, mark_of(marks, row)) for row in sample(wrong, EXAMPLES)],
+        "wrong_rows": len(wrong),
+        "some": [_example(row, mark_of(marks, row)) for row in sample(rows, EXAMPLES)],
+    }
+
+
+def _example(row: Mapping[str, Any], mark: Mark) -> dict[str, Any]:
+    return {
+        "task": row["task"],
+        "id": row["id"],
+        "mark": mark,
+        "finished": row["finished"],
+        **{key: shorten(row[key]) for key in ("prompt", "target", "answer")},
+    }

@@ -17,7 +17,7 @@ from glmops.models.adapters import with_adapter
 from glmops.models.tokenizers import load_tokenizer
 from glmops.recipe import PretrainedBase, Train
 from glmops.storage import fresh_folder, sha256_json
-from glmops.train import ranks
+from glmops.train import peak, ranks
 from glmops.train.bases import make_base, open_base, require_fit, require_pinned
 from glmops.train.checkpoints import read_finished, save_finished
 from glmops.train.export import (
@@ -199,6 +199,7 @@ def _run(
     """One phase: its history and its numbers."""
     parameters = [(each.numel(), each.requires_grad) for each in model.parameters()]
     clock = Clock()
+    peak.begin()
     history = fit(model, phase, settings, on_step=on_step, callbacks=[clock])
     steps, tokens = history[-1].step, round(history[-1].epoch * phase.rows.num_tokens)
     best = best_of(history, settings.best.metric) if settings.best else None
@@ -213,6 +214,7 @@ def _run(
             "total": sum(size for size, _ in parameters),
         },
         "seconds": round(clock.seconds, 1),
+        "peak_bytes": peak.peak(),
         "tokens_per_second": round(tokens * clock.steps / steps / max(clock.seconds, 1e-9)),
     }
     if settings.best and best:

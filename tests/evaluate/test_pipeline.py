@@ -14,7 +14,7 @@ from glmops.records import Record, Score, read_table, write_table
 from glmops.storage import Layout, read_jsonl
 from pipelines.evaluate import evaluate
 
-NAMES = ["answers.jsonl", "confusion.csv", "scorecard.json", "scores.parquet"]
+NAMES = ["answers.jsonl", "confusion.csv", "likelihoods.parquet", "scorecard.json", "scores.parquet"]
 
 
 @pytest.fixture

@@ -44,7 +44,7 @@ def test_a_reason_names_the_metric_its_value_the_floor_and_the_shortfall() -> No
 
 
 def test_a_tiny_shortfall_is_not_shown_as_zero() -> None:
-    scores = [Score("a", "triples", "f1", 0.6 - 2e-6, 1.0)]
+    scores = [Score(id, "triples", "f1", 0.6 - 2e-6, 1.0) for id in "ab"]
     (reason,) = same(scores, None, Promote(floors={"triples/f1": 0.6})).reasons
     assert reason.endswith(": 2e-06 short")
 

@@ -25,8 +25,7 @@ _PATTERNS = (
     r"\p{P}|\p{S}",
     r"\s|\p{Z}",
 )
-# Behind the third plane are no letters.
-_LAST = 0x33FFF
+_UNKNOWN = 255
 _PORTION = 5_000
 
 
@@ -51,7 +50,7 @@ def _counted(texts: Any) -> tuple[Any, Any]:
     import numpy as np
 
     joined = texts.str.join("").item()
-    classes = _table()[np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32)]
+    classes = _classes(np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32))
     characters = np.bincount(classes, minlength=len(CLASSES))
     ends = np.cumsum(texts.str.len_chars().to_numpy(), dtype=np.int64)
     of_text = np.stack([_per_text(classes == place, ends) for place in range(len(LETTERS))])
@@ -74,16 +73,26 @@ def _per_text(hits: Any, ends: Any) -> Any:
     return np.diff(until, prepend=0)
 
 
-@cache
-def _table() -> Any:
-    """Code point → place in CLASSES (numpy, uint8); the first pattern that holds decides."""
+def _classes(points: Any) -> Any:
+    """Code points → places in CLASSES (numpy, uint8); the first pattern that holds decides."""
     import numpy as np
     import polars as pl
 
-    points = [point for point in range(_LAST + 1) if not 0xD800 <= point < 0xE000]
-    characters = pl.Series([chr(point) for point in points])
-    table = np.full(0x110000, len(SCRIPTS), dtype=np.uint8)
+    table = _table()
+    classes = table[points]
+    if not (new := classes == _UNKNOWN).any():
+        return classes
+    found = np.unique(points[new])
+    characters = pl.Series([chr(point) for point in found.tolist()])
+    table[found] = len(SCRIPTS)
     for place in reversed(range(len(_PATTERNS))):
-        held = characters.str.contains(_PATTERNS[place]).to_numpy()
-        table[np.array(points)[held]] = place
-    return table
+        table[found[characters.str.contains(_PATTERNS[place]).to_numpy()]] = place
+    return table[points]
+
+
+@cache
+def _table() -> Any:
+    """Code point → place in CLASSES, filled as texts have them: few of all that there are."""
+    import numpy as np
+
+    return np.full(0x110000, _UNKNOWN, dtype=np.uint8)

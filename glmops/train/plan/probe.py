@@ -23,7 +23,6 @@ from glmops.storage import read_json, write_json
 from glmops.train.job import Job, read_error, read_job, write_error
 from glmops.train.order import plan_of
 from glmops.train.plan.lengths import Work
-from glmops.train.plan.process import peak_bytes
 
 STEPS = 3
 _ACCUMULATION = 2
@@ -172,10 +171,9 @@ def main() -> None:
     # When memory runs out, the system ends this process before any other.
     Path("/proc/self/oom_score_adj").write_text("1000")
 
-    import torch
-
     from glmops.errors import GlmopsError
     from glmops.train.candidate import Place, read_encoded, train_candidate
+    from glmops.train.peak import peak_ever
 
     job, ends = read_job(path), list[float]()
     try:
@@ -188,8 +186,7 @@ def main() -> None:
     except GlmopsError as error:
         write_error(path.parent, 0, error)
         sys.exit(error.exit_code)
-    peak = torch.cuda.max_memory_reserved() if torch.cuda.is_available() else peak_bytes()
-    write_json(path.parent / "probed.json", {"peak": peak, "ends": ends})
+    write_json(path.parent / "probed.json", {"peak": peak_ever(), "ends": ends})
 
 
 if __name__ == "__main__":

@@ -45,14 +45,6 @@ def finish(process: subprocess.Popen[str]) -> int:
     return int(said.split()[-1])
 
 
-def peak_bytes() -> int:
-    """The most that this process ever held. (getrusage begins with what its parent held.)"""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise MachineError("/proc/self/status", "has no VmHWM", do="Plan on Linux.")
-
-
 def main() -> None:
     from transformers import AutoModelForCausalLM
 
@@ -60,6 +52,7 @@ def main() -> None:
     from glmops.train.export import save_weights
     from glmops.train.loop import Phase, fit
     from glmops.train.methods import METHODS, merged
+    from glmops.train.peak import resident
     from glmops.train.rows import read_rows
 
     told = Train.model_validate_json(sys.argv[1])
@@ -79,7 +72,7 @@ def main() -> None:
         fit(model, phase, settings)
         if settings.export == "merged":
             save_weights(base, merged(model))
-    sys.stdout.write(f"{peak_bytes()}\n")
+    sys.stdout.write(f"{resident()}\n")
 
 
 def _rows(path: Path) -> Path:

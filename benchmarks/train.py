@@ -36,7 +36,7 @@ SIZES = {  # million parameters: hidden, intermediate, layers, heads
     "61": (768, 2304, 8, 12),
 }
 BATCH, PACK = 8, 512
-VARIANTS = ("bare", "ours", "ours, buckets", "ours, packed")
+VARIANTS = ("bare", "ours", "ours, buckets", "ours, packed", "ours, compiled")
 # Changes to LLaMA-Factory's examples/train_lora/llama3_lora_sft.yaml.
 FACTORY: dict[str, dict[str, Any]] = {
     "LLaMA-Factory, example": {},
@@ -118,7 +118,7 @@ def make(work: Path, rows: int, size: str) -> None:
     GlmForCausalLM(config).save_pretrained(str(work / "model"))
 
 
-def settings_for(method: str, schedule: dict[str, Any]) -> Any:
+def settings_for(method: str, schedule: dict[str, Any], *, compiled: bool = False) -> Any:
     from glmops.recipe import Train
 
     base = {"method": "pretrained", "path": "model", "sha256": "0" * 64}
@@ -133,6 +133,7 @@ def settings_for(method: str, schedule: dict[str, Any]) -> Any:
             "method": method,
             "schedule": {**common, **schedule},
             "checkpoints": {"every_steps": 10**6},
+            "compile": compiled,
             "export": "merged",
             **values,
         }
@@ -188,7 +189,7 @@ def ours(work: Path, method: str, kind: str) -> list[Moment]:
         def on_epoch_end(self, *_: Any, **__: Any) -> None:
             times.append(now())
 
-    settings = settings_for(method, schedule)
+    settings = settings_for(method, schedule, compiled=kind == "compiled")
     with tempfile.TemporaryDirectory() as scratch:
         phase = Phase(method, rows, dev, settings.schedule, "glm", pad, Path(scratch))
         fit(model, phase, settings, callbacks=[Clock()])

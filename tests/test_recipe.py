@@ -50,6 +50,13 @@ def rewrite(project: Path, *keys: str, value: Any) -> None:
         (("train", "lora", "rank"), -1, "train.lora.rank: input should be greater than 0, got -1"),
         (("train", "base", "heads"), 3, "train.base: heads must divide hidden_size"),
         (("promote", "floors"), {"keywords/f1": 1}, "the metric 'keywords/f1', whose task is not"),
+        (("promote", "beats"), {"triples/f1": "base"}, "to beat base, which is not in evaluate.ba"),
+        (
+            ("promote", "slices"),
+            {"triples/f1": [{"by": "class", "floor": 0.1}]},
+            "by class needs a classification metric: triples/f1",
+        ),
+        (("promote", "slices"), {"triples/f1": [{"by": "length"}]}, "needs a floor, a max_regress"),
     ],
 )
 def test_a_wrong_recipe_names_the_key_and_the_cure(

@@ -88,6 +88,20 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _rules_have_what_they_ask_for(self) -> Recipe:
+        for metric, baseline in self.promote.beats.items():
+            if baseline not in self.evaluate.baselines:
+                raise ValueError(
+                    f"promote.beats asks {metric} to beat {baseline}, which is not in "
+                    f"evaluate.baselines {list(self.evaluate.baselines)}"
+                )
+        for metric, rules in self.promote.slices.items():
+            by_class = any(rule.by == "class" for rule in rules)
+            if by_class and not metric.startswith("classification/"):
+                raise ValueError(f"promote.slices by class needs a classification metric: {metric}")
+        return self
+
+    @model_validator(mode="after")
     def _base_text_is_learnt(self) -> Recipe:
         base = self.train.base
         learns = base.method == "scratch" and base.schedule is not None

@@ -17,7 +17,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,6 +27,33 @@ from rich.console import Console
 from flows.environment import OPT_IN, is_private
 from flows.stopping import Stop, spared
 from glmops.errors import MachineError
+
+
+@dataclass
+class _Kept:
+    """The server of several runs: ``stack`` ends it, ``url`` is None before the first needs it."""
+
+    stack: ExitStack
+    url: str | None = None
+
+
+_kept: _Kept | None = None
+
+
+@contextmanager
+def shared() -> Iterator[None]:
+    """Runs that follow one another in here use one private server, started when one needs it.
+
+    Prefect reads the server's address once for the whole process, so several runs in one process
+    have no choice.
+    """
+    global _kept
+    with ExitStack() as stack:
+        _kept = _Kept(stack)
+        try:
+            yield
+        finally:
+            _kept = None
 
 
 @contextmanager
@@ -41,6 +69,21 @@ def available(stop: Stop) -> Iterator[None]:
         _require_answer(os.environ["PREFECT_API_URL"])
         yield
         return
+    if _kept is None:
+        with _private(stop):
+            yield
+            _deliver_all()
+        return
+    if _kept.url is None:
+        _kept.url = _kept.stack.enter_context(_private(stop))
+    os.environ["PREFECT_API_URL"] = _kept.url
+    yield
+    _deliver_all()
+
+
+@contextmanager
+def _private(stop: Stop) -> Iterator[str]:
+    """The address of a server of our own, which ends with the block."""
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
@@ -60,11 +103,10 @@ def available(stop: Stop) -> Iterator[None]:
                 raise
     try:
         with spared(process.pid):
-            yield
-            _deliver_all()
+            yield url
     finally:
         _end(process)
-        del os.environ["PREFECT_API_URL"]
+        os.environ.pop("PREFECT_API_URL", None)
 
 
 @contextmanager

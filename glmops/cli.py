@@ -12,8 +12,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from glmops.cli_bakeoff import bakeoff
+from glmops.cli_compare import compare
 from glmops.cli_import import import_adapter, import_model
 from glmops.cli_plan import plan
+from glmops.cli_score import score
 from glmops.errors import GlmopsError, InputError
 from glmops.recipe import load_recipe
 from glmops.storage import project_root
@@ -277,7 +280,10 @@ def predict(
         sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+app.command("bakeoff")(bakeoff)
+app.command("compare")(compare)
 app.command("plan")(plan)
+app.command("score")(score)
 app.command("import-model")(import_model)
 app.command("import-adapter")(import_adapter)
 

@@ -8,6 +8,7 @@ The values are its own; the three libraries are read, or computed again, in a fr
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ NAMES = ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
 PORTION = 500
 """Pairs that a process gets at once."""
 ALONE = 2_000
-"""Up to so many pairs, starting processes that each read the dictionary costs more than it saves."""
+"""Up to so many pairs it costs more to start processes that each read the dictionary."""
 
 # rouge-chinese's own marks of a sentence's end (cut_sent): the patterns are applied in this order.
 _ENDS = (
@@ -107,16 +108,13 @@ def score_pair(prediction: str, reference: str) -> PairScores:
     by_characters = bleu.count(prediction, reference)
     by_tokens = by_characters
     if not (bleu.only_chinese(prediction) and bleu.only_chinese(reference)):
-        by_tokens = bleu.count(bleu.tokens(prediction), bleu.tokens(reference))
+        by_tokens = bleu.count_tokens(bleu.tokens(prediction), bleu.tokens(reference))
     if not prediction.strip() or not reference.strip():
         return PairScores((0.0,) * 4, by_tokens)
     hypothesis, truth = rouge_words(prediction), rouge_words(reference)
     fractions = (
         _overlap(set(hypothesis), set(truth)),
-        _overlap(
-            set(zip(hypothesis, hypothesis[1:], strict=False)),
-            set(zip(truth, truth[1:], strict=False)),
-        ),
+        _overlap(set(itertools.pairwise(hypothesis)), set(itertools.pairwise(truth))),
         _f(_common_length(hypothesis, truth), len(hypothesis), len(truth)),
         bleu.sentence(by_characters),
     )

@@ -26,17 +26,17 @@ def training_curves(history: Sequence[Row], progress: Sequence[Row]) -> list[tup
             ("tokens per second", ran, {"tokens_per_second": ""}),
         ):
             if any(row.get(column) for row in rows for column in columns):
-                figures.append((f"{phase}: {name}", _curve(name, rows, columns)))
+                figures.append((f"{phase}: {name}", _curve(rows, columns)))
     return figures
 
 
-def _curve(name: str, rows: Sequence[Row], columns: Mapping[str, str]) -> str:
+def _curve(rows: Sequence[Row], columns: Mapping[str, str]) -> str:
     """One figure; each column by step, under its label."""
     from matplotlib.figure import Figure
 
     with drawing():
         figure = Figure(figsize=(5.2, 2.6))
-        axes = plain_axes(figure, "step", name)
+        axes = plain_axes(figure, "step", "")  # the caption names it
         styles = ((FIRST, ""), (SECOND, "o"))
         for (column, label), (colour, marker) in zip(columns.items(), styles, strict=False):
             points = [(int(r["step"]), float(r[column])) for r in rows if r.get(column)]
@@ -50,5 +50,5 @@ def _curve(name: str, rows: Sequence[Row], columns: Mapping[str, str]) -> str:
             axes.legend(frameon=False, labelcolor=INK)
         else:
             axes.set_ylim(bottom=0)
-            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5))
+            axes.yaxis.set_major_formatter("{x:,g}")
         return svg_of(figure)

@@ -2,7 +2,7 @@
 
     manifest.json     what this is, made from what; its hash is the candidate's digest
     model/            models/NAME as it is: weights, tokenizer, contract.json, lineage.json
-    evaluation/       scorecard.json, scores.parquet, answers.jsonl
+    evaluation/       scorecard.json, scores.parquet, answers.jsonl, and what else was measured
 
 The manifest holds no time, host, commit or run id, and not the promote section: a policy is no
 content. So equal inputs give equal digests, on any machine and in any year.
@@ -15,12 +15,12 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from glmops.contract import load_contract
 from glmops.errors import InputError, IntegrityError
 from glmops.recipe import Recipe
-from glmops.records import SPLITS, Score, read_table
+from glmops.records import SPLITS, BaselineScore, Score, Slice, read_table
 from glmops.storage import (
     STAGES,
     Layout,
@@ -33,6 +33,9 @@ from glmops.storage import (
 
 FORMAT = "glmops-package/1"
 EVALUATION = ("scorecard.json", "scores.parquet", "answers.jsonl")
+"""Without these there is no candidate."""
+ALSO_MEASURED = ("likelihoods.parquet", "baselines.parquet", "slices.parquet", "calibration.csv")
+"""As far as the evaluate stage wrote them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,24 @@ def scores(folder: Path) -> list[Score]:
     return read_table(folder / "evaluation" / "scores.parquet", Score)
 
 
+class Evaluation(NamedTuple):
+    """What the gate looks at."""
+
+    scores: list[Score]
+    baselines: list[BaselineScore]
+    slices: list[Slice]
+
+
+def evaluation(folder: Path) -> Evaluation:
+    """What is stored in ``reports/NAME/evaluate``, or in ``evaluation`` of a package."""
+    baselines, slices = folder / "baselines.parquet", folder / "slices.parquet"
+    return Evaluation(
+        read_table(folder / "scores.parquet", Score),
+        read_table(baselines, BaselineScore) if baselines.is_file() else [],
+        read_table(slices, Slice) if slices.is_file() else [],
+    )
+
+
 def _sources(layout: Layout) -> dict[str, Path]:
     """Name inside the package → the file it comes from."""
     model = _files(layout.model)
@@ -141,7 +162,8 @@ def _sources(layout: Layout) -> dict[str, Path]:
         raise InputError(layout.model, "no checkpoint there", do="Run the train stage.")
     reports = layout.reports("evaluate")
     sources = {f"model/{path.relative_to(layout.model).as_posix()}": path for path in model}
-    sources |= {f"evaluation/{name}": reports / name for name in EVALUATION}
+    measured = (name for name in ALSO_MEASURED if (reports / name).is_file())
+    sources |= {f"evaluation/{name}": reports / name for name in (*EVALUATION, *measured)}
     needed = [*sources.values(), *(layout.prepared / f"{split}.parquet" for split in SPLITS)]
     for path in needed:
         if not path.is_file():

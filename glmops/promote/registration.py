@@ -28,7 +28,6 @@ from glmops.promote.standing import (
 )
 from glmops.promote.tracking import candidates_of
 from glmops.recipe import Recipe
-from glmops.records import Score, read_table
 from glmops.storage import Layout, read_json, write_json, write_text
 
 
@@ -54,17 +53,24 @@ def register(
         overrides: What this run changed against the recipe's file, as JSON.
     Raises:
         InputError: A stage output is missing.
+        RefusedError: A rule compares with the champion, and it cannot be compared with.
     """
     sections = package.sections_of(recipe)
     candidate = package.manifest_of(layout, sections, overrides=overrides)
     digest, actor = candidate.digest, present_actor()
+    # Before the lock is taken: a champion that has to answer other test rows first takes minutes,
+    # in which nobody else could decide anything.
+    before = standing(root, layout.name)
+    early = _judged(root, layout, before, candidate)
     with writing(root):
         now = standing(root, layout.name)
         known = any(entry.digest == digest for entry in now.entries)
-        verdict = now.verdict(digest) or judge(
-            root, now, digest, _scores(layout), candidate.test_set
+        same = (now.rules_hash, now.opponent(digest)) == (
+            before.rules_hash,
+            before.opponent(digest),
         )
-        wrote = _write_report(layout, now, candidate, verdict)
+        verdict = early if same else _judged(root, layout, now, candidate)
+        wrote = _write_report(root, layout, now, candidate, verdict)
         run_id, logged = record_run(
             root,
             candidate,
@@ -72,6 +78,7 @@ def register(
             training=read_json(layout.model / "lineage.json").get("training"),
             verdict_file=_verdict_file(layout),
             report_file=_report_file(layout),
+            evaluated=layout.reports("evaluate"),
             actor=actor,
             commit=commit_of(root, layout.root),
             replayed=known,
@@ -138,14 +145,19 @@ def _is_registered(entries: Sequence[Entry], digest: str) -> bool:
     return any(entry.kind == "register" and entry.digest == digest for entry in entries)
 
 
-def _write_report(layout: Layout, now: Standing, candidate: Package, verdict: Verdict) -> bool:
+def _write_report(
+    root: Path, layout: Layout, now: Standing, candidate: Package, verdict: Verdict
+) -> bool:
     """report.html, then verdict.json, which says that the report is whole."""
     if _report_shows(layout, now, candidate, verdict):
         return False
     from glmops.promote.report import render
+    from glmops.promote.stored import answers_to
 
     opponent = now.opponent(candidate.digest)
-    page = render(layout, candidate, verdict, opponent, _history(layout), _progress(layout))
+    theirs = opponent and answers_to(root, now.recipe, opponent, candidate.test_set)
+    ran = (_history(layout), _progress(layout))
+    page = render(layout, candidate, verdict, opponent, *ran, theirs or None)
     write_text(_report_file(layout), page)
     write_json(_verdict_file(layout), _verdict_content(now, candidate, verdict))
     return True
@@ -177,8 +189,10 @@ def _report_file(layout: Layout) -> Path:
     return layout.reports("promote") / "report.html"
 
 
-def _scores(layout: Layout) -> list[Score]:
-    return read_table(layout.reports("evaluate") / "scores.parquet", Score)
+def _judged(root: Path, layout: Layout, now: Standing, candidate: Package) -> Verdict:
+    if known := now.verdict(candidate.digest):
+        return known
+    return judge(root, now, candidate, layout.reports("evaluate"), layout.prepared)
 
 
 def _history(layout: Layout) -> list[dict[str, str]]:

@@ -12,21 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from glmops.pages import page
-from glmops.promote.changes import Change, changes, extremes, mark_of, sample, shorten, tallies
+from glmops.promote.changes import (
+    Change,
+    changes,
+    extremes,
+    mark_of,
+    sample,
+    shorten,
+    tallies,
+    weakest,
+)
 from glmops.promote.confusion import confusion
 from glmops.promote.curves import training_curves
 from glmops.promote.evaluated import (
     Evaluated,
     Mark,
     common_rows,
-    read_baselines,
     read_evaluated,
 )
-from glmops.promote.gate import Verdict, show
 from glmops.promote.numbers import also_measured, reach_of, task_tables
 from glmops.promote.package import Package
 from glmops.promote.runs import flatten
 from glmops.promote.slices import Parts, slice_tables
+from glmops.promote.verdict import Verdict, show
 from glmops.storage import Layout, read_json
 
 TEMPLATE = "report.html.j2"
@@ -61,7 +69,8 @@ def render(
     if champion and champion_evaluation:
         theirs = read_evaluated(champion_evaluation, champion[:12])
     prepared = layout.reports("prepare") / "metrics.json"
-    slices = slice_tables(mine, theirs, common_rows(mine, theirs) if theirs else set())
+    common = common_rows(mine, theirs) if theirs else set()
+    slices = slice_tables(mine, theirs, common, verdict.slices)
     return page(
         Path(__file__).parent / TEMPLATE,
         FILTERS,
@@ -70,7 +79,7 @@ def render(
         verdict=verdict,
         headline=HEADLINES[verdict.outcome],
         champion=champion,
-        tables=task_tables(verdict, mine, read_baselines(evaluated)),
+        tables=task_tables(verdict),
         also=also_measured(package.manifest["scorecard"], verdict),
         slices=[(table, _reach(table)) for table in slices],
         calibration=calibration(evaluated / "calibration.csv"),
@@ -123,7 +132,8 @@ def calibration(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
-        bins = [{key: float(value or 0) for key, value in row.items()} for row in csv.DictReader(file)]
+        rows = list(csv.DictReader(file))
+    bins = [{name: float(row[name]) for name in ("confidence", "accuracy", "rows")} for row in rows]
     return [each for each in bins if each["rows"]]
 
 
@@ -146,12 +156,23 @@ def signed(value: float | None) -> str:
     return f"+{text}" if value > 0 else text.replace("-", "−")
 
 
+def side_by_side(change: Change) -> dict[str, Any]:
+    """One row for the template: what both said, and how right each was."""
+    ours, others = change.answers
+    return {
+        **_example(ours, change.mine),
+        "theirs": shorten(others["answer"]),
+        "theirs_mark": change.theirs,
+        "theirs_finished": others["finished"],
+    }
+
+
 FILTERS = {"show": show, "at": at, "around": around, "signed": signed}
 
 
 def _reach(table: Parts) -> float:
     ends = [e for part in table.parts if part.difference for e in part.difference[1:]]
-    return reach_of(ends, 1.0)
+    return reach_of(ends, table.top)
 
 
 def _changed(mine: Evaluated, theirs: Evaluated | None) -> dict[str, Any]:
@@ -162,19 +183,9 @@ def _changed(mine: Evaluated, theirs: Evaluated | None) -> dict[str, Any]:
     worst, best = extremes(changed, CHANGES)
     return {
         "tallies": tallies(changed),
-        "worst": [_both(change) for change in worst],
-        "best": [_both(change) for change in best],
+        "worst": [side_by_side(change) for change in worst],
+        "best": [side_by_side(change) for change in best],
         "compared": True,
-    }
-
-
-def _both(change: Change) -> dict[str, Any]:
-    ours, others = change.answers
-    return {
-        **_example(ours, change.mine),
-        "theirs": shorten(others["answer"]),
-        "theirs_mark": change.theirs,
-        "theirs_finished": others["finished"],
     }
 
 
@@ -182,7 +193,7 @@ def _answers(mine: Evaluated) -> dict[str, Any]:
     marks, rows = mine.marks(), list(mine.answers.values())
     wrong = [row for row in rows if not mark_of(marks, row).right]
     return {
-        "wrong": [_example(row, mark_of(marks, row)) for row in sample(wrong, EXAMPLES)],
+        "wrong": [_example(row, mark_of(marks, row)) for row in weakest(wrong, marks, EXAMPLES)],
         "wrong_rows": len(wrong),
         "some": [_example(row, mark_of(marks, row)) for row in sample(rows, EXAMPLES)],
     }

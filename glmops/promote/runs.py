@@ -19,8 +19,13 @@ from glmops.promote.connection import (
     set_tags,
 )
 from glmops.promote.package import Package
-from glmops.storage import read_json, sha256_file
+from glmops.storage import read_json, read_jsonl, sha256_file
 
+EVALUATION = "evaluation"
+"""The run's folder of artifacts that holds what the candidate answered, and its scores."""
+PREDICTIONS = "predictions.json"
+"""The same answers as a table that MLflow shows in its evaluation view."""
+TABLE_COLUMNS = ("id", "task", "prompt", "target", "answer", "finished")
 VERDICT = "glmops.verdict"
 GATE = "glmops.gate"
 """Hash of the verdict file that the run shows; when another is due, the run is written again."""
@@ -39,6 +44,7 @@ def record_run(
     training: str | None,
     verdict_file: Path,
     report_file: Path,
+    evaluated: Path,
     actor: str,
     commit: str,
     replayed: bool,
@@ -50,6 +56,7 @@ def record_run(
         training: What the candidate's lineage calls its training: a run that MLflow saw live
             becomes this candidate's, and what it has of the history is not written again.
         verdict_file: verdict.json as registration wrote it; its ``outcome`` becomes a tag.
+        evaluated: The folder of the candidate's evaluation.
         commit: What ``commit_of`` found, or an empty string.
         replayed: The ledger knows this candidate, so a run that is absent was lost: say so.
     Returns:
@@ -78,6 +85,7 @@ def record_run(
         for name in ("manifest", "scorecard"):
             value = package.manifest if name == "manifest" else package.manifest["scorecard"]
             client.log_text(run_id, _text(value), f"{name}.json")
+        _log_evaluation(client, run_id, package.manifest, evaluated)
         outcome = read_json(verdict_file)["outcome"]
         set_tags(
             client,
@@ -85,6 +93,7 @@ def record_run(
             {
                 VERDICT: outcome,
                 GATE: gate,
+                "mlflow.loggedArtifacts": _text([{"path": PREDICTIONS, "type": "table"}]),
                 "mlflow.note.content": f"{outcome}. {package.manifest['description']}",
             },
         )
@@ -136,8 +145,8 @@ def _log_numbers(
     params = [Param(key, _text(leaf)[:PARAM_LIMIT]) for key, leaf in flatten(manifest["sections"])]
     metrics = [
         Metric(key, float(leaf), moment, 0)
-        for key, leaf in flatten(manifest["scorecard"], joint="/")
-        if isinstance(leaf, int | float)
+        for key, leaf in flatten(_of_tasks(manifest["scorecard"]), joint="/")
+        if isinstance(leaf, int | float) and math.isfinite(leaf)
     ]
     metrics += [
         Metric(name, value, moment, step)
@@ -148,6 +157,29 @@ def _log_numbers(
         client.log_batch(run_id, params=batch)
     for batch in chunks(metrics, 1000):
         client.log_batch(run_id, metrics=batch)
+
+
+def _of_tasks(scorecard: Mapping[str, Any]) -> dict[str, Any]:
+    """The scorecard without its tables by class: those are hundreds of numbers under names that
+    MLflow may refuse, and stay in scorecard.json."""
+    return {
+        task: {key: value for key, value in values.items() if key != "classes"}
+        for task, values in scorecard.items()
+    }
+
+
+def _log_evaluation(client: Any, run_id: str, manifest: Mapping[str, Any], evaluated: Path) -> None:
+    """The files of the evaluation, as the manifest names them, and the answers as a table.
+
+    Not by ``log_table``: a run that is logged again after a kill would have every row twice.
+    """
+    for name in manifest["files"]:
+        if name.startswith(f"{EVALUATION}/"):
+            client.log_artifact(run_id, str(evaluated / Path(name).name), EVALUATION)
+    rows = read_jsonl(evaluated / "answers.jsonl")
+    data = [[row[column] for column in TABLE_COLUMNS] for row in rows]
+    table = {"columns": TABLE_COLUMNS, "data": data}
+    client.log_text(run_id, json.dumps(table, ensure_ascii=False), PREDICTIONS)
 
 
 def _curves(history: Sequence[Mapping[str, str]]) -> Iterator[tuple[str, float, int]]:

@@ -1,25 +1,26 @@
 """Where a recipe stands: its champion, the rules of this moment, and the verdicts that hold now.
 
 A verdict belongs to (digest, rules, opponent). When the champion or the rules change, the gate
-decides again from stored scores; nothing is trained or answered for that.
+decides again from stored scores; nothing is trained for that, and nothing answered unless a new
+champion was scored on other test rows.
 """
 
 from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from glmops.errors import InputError, RecipeError, RefusedError
 from glmops.promote import ledger, package, registry
-from glmops.promote.gate import Verdict, decide, verdict_from_json
+from glmops.promote.gate import Verdict, compares, decide, verdict_from_json
 from glmops.promote.ledger import Entry
+from glmops.promote.package import Package
+from glmops.promote.rescoring import package_of, rescored
 from glmops.recipe import Promote, load_recipe
-from glmops.records import Score
-from glmops.storage import read_json, sha256_json
+from glmops.storage import Layout, read_json, sha256_json
 
 SHORTEST_PREFIX = 6
 
@@ -115,19 +116,39 @@ def resolve(now: Standing, prefix: str) -> str:
 
 
 def judge(
-    root: Path, now: Standing, digest: str, mine: Sequence[Score], test_set: Mapping[str, Any]
+    root: Path, now: Standing, candidate: Package, evaluation: Path, prepared: Path
 ) -> Verdict:
-    """The gate on these scores, against the stored scores of whom the digest has to face.
+    """The gate on a candidate's evaluation, against the scores of whom it has to face.
+
+    Where that one was scored on other rows, and a rule compares, it is scored again on these: that
+    can take as long as the candidate's own evaluation.
 
     Args:
-        test_set: The manifest's ``test``: what ``mine`` are scores of.
+        evaluation: The folder with the candidate's scores.
+        prepared: Where the rows lie that it was evaluated on.
+    Raises:
+        RefusedError: A rule compares, and whom it has to face cannot be scored on these rows.
     """
-    opponent = now.opponent(digest)
-    if opponent is None:
-        return decide(mine, None, now.rules, same_test=True)
-    folder = registry.find_package(root, now.recipe, opponent)
-    theirs = read_json(folder / "manifest.json")["test"]
-    return decide(mine, package.scores(folder), now.rules, same_test=theirs == test_set)
+    mine = package.evaluation(evaluation)
+    opponent = now.opponent(candidate.digest)
+    theirs, same_test = None, True
+    if opponent is not None:
+        needed = bool(compares(now.rules))
+        stored = package_of(root, now.recipe, opponent)
+        same_test = read_json(stored / "manifest.json")["test"] == candidate.test_set
+        if same_test or not needed:
+            theirs = package.scores(stored)
+        else:
+            theirs = rescored(root, now.rules, opponent, stored, candidate, prepared)
+            same_test = True
+    return decide(
+        mine.scores,
+        theirs,
+        now.rules,
+        same_test=same_test,
+        baselines=mine.baselines,
+        slices=mine.slices,
+    )
 
 
 def present_verdict(root: Path, now: Standing, digest: str, actor: str) -> Verdict:
@@ -146,8 +167,9 @@ def present_verdict(root: Path, now: Standing, digest: str, actor: str) -> Verdi
             "its verdict was for other rules or another champion, and its package is not stored",
             do=f"Run `glmops run {now.recipe}` again: the gate then decides anew.",
         ) from None
-    test_set = read_json(folder / "manifest.json")["test"]
-    verdict = judge(root, now, digest, package.scores(folder), test_set)
+    candidate = Package(digest, read_json(folder / "manifest.json"))
+    rows = Layout(root, now.recipe).prepared
+    verdict = judge(root, now, candidate, folder / "evaluation", rows)
     registry.mark(root, now.recipe, digest, verdict.outcome)
     record_gate(root, now, digest, verdict, actor)
     return verdict

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import random
+from collections.abc import Callable
 
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from glmops.errors import InputError, RecipeError
 from glmops.evaluate import score
-from glmops.evaluate.metrics import METRICS, macro_f1_parts
+from glmops.evaluate.metrics import METRICS
+from glmops.evaluate.metrics.labels import macro_f1_parts, weighted_f1_parts
 from glmops.records import TASKS
+from toy_texts import triples
 
 LABELS = ["水果", "衣服", "酒店", "书籍", "电脑"]
-
-
-def triples(*facts: str) -> str:
-    """A target in the format of the rows: each character of a fact is one field."""
-    keys = ("subject", "predicate", "object", "subject_type", "object_type")
-    rows = [dict(zip(keys, fact, strict=False)) for fact in facts]
-    return f"```json\n{json.dumps(rows, ensure_ascii=False)}\n```"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -46,6 +41,7 @@ def test_accuracy_and_macro_f1_are_those_of_scikit_learn(seed: int) -> None:
         {
             "accuracy": accuracy_score(expected, as_class),
             "macro-f1": f1_score(expected, as_class, average="macro", zero_division=0.0),
+            "weighted-f1": f1_score(expected, as_class, average="weighted", zero_division=0.0),
             "unparsable": answered.count(None) / size,
             "outside-labels": answered.count("外") / size,
         },
@@ -53,15 +49,20 @@ def test_accuracy_and_macro_f1_are_those_of_scikit_learn(seed: int) -> None:
     )
 
 
-def test_the_row_parts_of_macro_f1_follow_a_leave_one_out_to_first_order() -> None:
+@pytest.mark.parametrize(
+    ("parts_of", "average"), [(macro_f1_parts, "macro"), (weighted_f1_parts, "weighted")]
+)
+def test_the_row_parts_of_an_f1_follow_a_leave_one_out_to_first_order(
+    parts_of: Callable[[list[str], list[str]], list[float]], average: str
+) -> None:
     dice = random.Random(3)
     expected = dice.choices(LABELS, k=400)
     answered = [label if dice.random() < 0.8 else dice.choice(LABELS) for label in expected]
-    parts = macro_f1_parts(expected, answered)
+    parts = parts_of(expected, answered)
     for row in range(0, 400, 40):
         rest = [place for place in range(400) if place != row]
         without = f1_score(
-            [expected[i] for i in rest], [answered[i] for i in rest], average="macro"
+            [expected[i] for i in rest], [answered[i] for i in rest], average=average
         )
         estimate = sum(parts[i] for i in rest) / 399
         # The second-order rest of a ratio of sums over about 80 rows per label.
@@ -71,10 +72,14 @@ def test_the_row_parts_of_macro_f1_follow_a_leave_one_out_to_first_order() -> No
 
 def test_labels_outside_the_references_count_as_outside_when_no_labels_are_given() -> None:
     got = score("classification", ["水果", "别的", "[", "衣服"], ["水果", "衣服", "水果", "衣服"])
-    # Labels: 水果 F1 2/3 (1 answered, 2 expected), 衣服 2/3, 别的 0, unparsable 0.
+    # Labels: 水果 F1 2/3 (1 answered, 2 expected), 衣服 2/3, 别的 0, unparsable 0; both labels that
+    # are expected are half of the rows.
     assert got == pytest.approx(
-        {"accuracy": 0.5, "macro-f1": (4 / 3) / 4, "unparsable": 0.25, "outside-labels": 0.25}
-    )
+        {
+            "accuracy": 0.5, "macro-f1": (4 / 3) / 4, "weighted-f1": 2 / 3,
+            "unparsable": 0.25, "outside-labels": 0.25,
+        }
+    )  # fmt: skip
 
 
 def test_triples_are_counted_over_all_rows_and_only_exact_ones_match() -> None:

@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from glmops.evaluate.engines import Torch
 from glmops.recipe import Recipe, load_recipe
-from glmops.records import Record, Score, read_table, write_table
+from glmops.records import LabelLikelihood, Record, Score, read_table, write_table
 from glmops.storage import Layout, read_jsonl
+from pipelines import evaluate as stage
 from pipelines.evaluate import evaluate
 
-NAMES = ["answers.jsonl", "confusion.csv", "likelihoods.parquet", "scorecard.json", "scores.parquet"]
+NAMES = [
+    "answers.jsonl",
+    "baselines.parquet",
+    "calibration.csv",
+    "confusion.csv",
+    "likelihoods.parquet",
+    "scorecard.json",
+    "scores.parquet",
+    "slices.parquet",
+]
 
 
 @pytest.fixture
@@ -41,7 +54,7 @@ def place(
     return make
 
 
-def test_the_stage_writes_its_four_files_and_equal_inputs_give_equal_bytes(
+def test_the_stage_writes_its_files_and_equal_inputs_give_equal_bytes(
     place: Callable[[list[Record]], Layout], recipe: Recipe, rows: list[Record]
 ) -> None:
     layout = place(rows)
@@ -71,3 +84,51 @@ def test_the_confusion_file_has_its_header_when_no_row_is_a_classification(
     assert (layout.reports("evaluate") / "confusion.csv").read_text() == "expected,answered\n"
     card = json.loads((layout.reports("evaluate") / "scorecard.json").read_text())
     assert set(card) == {"triples", "test"}
+
+
+def test_a_stage_that_is_killed_goes_on_and_ends_in_equal_bytes(
+    place: Callable[[list[Record]], Layout],
+    recipe: Recipe,
+    rows: list[Record],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layout = place(rows)
+    evaluate(layout, recipe)
+    reports, work = layout.reports("evaluate"), layout.work("evaluate")
+    whole = {path.name: path.read_bytes() for path in reports.iterdir()}
+    assert not work.exists()  # what was kept for a killed stage goes with its success
+    shutil.rmtree(reports)  # as DVC does before it runs a stage
+
+    def killed(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "scorecard", killed)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(layout, recipe)
+    assert sorted(path.name.split("-")[0] for path in work.iterdir()) == ["answers", "likelihoods"]
+    assert not reports.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Torch, "write", killed)
+        patch.setattr(Torch, "weigh", killed)
+        evaluate(layout, recipe)
+    assert {path.name: path.read_bytes() for path in reports.iterdir()} == whole
+    assert not work.exists()
+
+
+def test_the_likelihoods_have_a_row_per_taught_label_or_an_empty_table(
+    place: Callable[[list[Record]], Layout], recipe: Recipe, rows: list[Record]
+) -> None:
+    layout = place(rows)
+    table = layout.reports("evaluate") / "likelihoods.parquet"
+    evaluate(layout, recipe)
+    weighed = read_table(table, LabelLikelihood)
+    to_classify = [row.id for row in rows if row.task == "classification"]
+    labels = ["水果", "衣服", "酒店"]
+    assert [(w.id, w.label) for w in weighed] == [
+        (i, label) for i in to_classify for label in labels
+    ]
+    assert all(each.log_probability < 0 for each in weighed)
+    section = recipe.evaluate.model_copy(update={"label_likelihood": False})
+    evaluate(layout, recipe.model_copy(update={"evaluate": section}))
+    assert read_table(table, LabelLikelihood) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -29,17 +30,24 @@ def test_the_scorecard_says_what_a_reader_counts_by_hand(
 ) -> None:
     card = scorecard(answers, score_rows(answers, train))
     # expected 水果 衣服 水果 酒店; answered 水果 水果 (unparsable) 火星: one of four is right.
-    # majority: 水果 and 酒店 are equally common in train, 水果 comes first in code point order
-    # (U+6C34 < U+9152), and two of the four rows expect it.
-    f1 = f1_score(
-        ["水", "衣", "水", "酒"], ["水", "水", "?", "火"], average="macro", zero_division=0
+    expected, answered = ["水", "衣", "水", "酒"], ["水", "水", "?", "火"]
+    macro, weighted = (
+        f1_score(expected, answered, average=average, zero_division=0)
+        for average in ("macro", "weighted")
     )
+    classes = card["classification"].pop("classes")
     assert card["classification"] == pytest.approx(
         {
-            "rows": 4, "accuracy": 1 / 4, "macro-f1": f1, "majority": 2 / 4,
+            "rows": 4, "accuracy": 1 / 4, "macro-f1": macro, "weighted-f1": weighted,
             "unparsable": 1 / 4, "outside-labels": 1 / 4,
         }
     )  # fmt: skip
+    nothing = {"answered": 0, "precision": 0.0, "recall": 0.0, "f1": 0.0}
+    assert classes == {
+        "水果": {"rows": 2, "answered": 2, "precision": 1 / 2, "recall": 1 / 2, "f1": 2 / 4},
+        "衣服": {"rows": 1, **nothing},
+        "酒店": {"rows": 1, **nothing},
+    }
     # Three rows expect one triple each; answered: none, unparsable, the right one.
     counted = {key: card["triples"][key] for key in ("rows", "f1", "precision", "recall")}
     assert counted == pytest.approx({"rows": 3, "f1": 2 / 4, "precision": 1.0, "recall": 1 / 3})
@@ -56,7 +64,7 @@ def test_the_scorecard_equals_the_sums_of_the_score_rows_and_the_public_score(
     card = scorecard(answers, scores)
     seen = set()
     for task in ("classification", "triples"):
-        for metric in set(card[task]) - {"rows"}:
+        for metric in set(card[task]) - {"rows", "classes"}:
             mine = [row for row in scores if (row.task, row.metric) == (task, metric)]
             assert len(mine) == card[task]["rows"]
             whole = sum(row.denominator for row in mine)
@@ -70,7 +78,7 @@ def test_the_scorecard_equals_the_sums_of_the_score_rows_and_the_public_score(
             [a.target for a in rows],
             labels=["水果", "衣服", "酒店"],
         )
-        rest = {key: card[task][key] for key in set(card[task]) - {"rows", "majority"}}
+        rest = {key: card[task][key] for key in set(card[task]) - {"rows", "classes"}}
         assert rest == public
     assert seen == {(row.task, row.metric) for row in scores}
 
@@ -91,9 +99,13 @@ def test_generation_rows_are_scored_and_only_tasks_that_occur_are_on_the_card() 
         Answer("b", "generation", "写一句。", "今天天气很好。", "", False),
     ]
     card = scorecard(answers, score_rows(answers, []))
-    # A whole match is 100, an empty answer 0.
+    # A whole match is 100, an empty answer 0. Of the set, half of what was expected is written:
+    # every precision is 1, the brevity penalty exp(1 - 14/7).
     names = ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
-    assert card["generation"] == {"rows": 2, **dict.fromkeys(names, 50.0)}
+    whole = {"sacrebleu-zh": 100 * math.exp(-1), "exact-match": 0.5}
+    assert card["generation"] == pytest.approx(
+        {"rows": 2, **dict.fromkeys(names, 50.0), **whole}, abs=1e-12
+    )
     assert set(card) == {"generation", "test"}
     assert headline(card) == "2 rows: generation rouge-l 50.0"
 
@@ -131,12 +143,12 @@ def test_the_confusion_names_known_labels_and_folds_the_rest_into_two(
     assert confusion([untaught], train) == [("火星", "火星")]
 
 
-def test_without_a_taught_label_nothing_is_the_majority_and_every_label_is_outside(
+def test_without_a_taught_label_every_label_is_outside(
     answers: list[Answer],
 ) -> None:
     card = scorecard(answers, score_rows(answers, []))["classification"]
     # Three of the four answers read as a label.
-    assert (card["majority"], card["outside-labels"]) == (0.0, 0.75)
+    assert card["outside-labels"] == 0.75
 
 
 def test_a_target_that_is_no_answer_is_refused_with_its_row(

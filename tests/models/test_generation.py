@@ -7,7 +7,7 @@ import torch
 
 import toy_model as toy
 from glmops.errors import InputError
-from glmops.models.generation import Generated, generate_batches
+from glmops.models.generation import Generated, generate_batches, plan_batches
 from glmops.models.tokenizers import prompt_ids
 
 PROMPTS = [
@@ -80,3 +80,19 @@ def test_no_prompts_give_no_answers_and_an_empty_one_is_refused() -> None:
     assert _written(toy.model(), []) == []
     with pytest.raises(InputError, match=r"prompt 2: has no tokens"):
         _written(toy.model(), [[5], []])
+
+
+def test_rows_of_like_length_share_a_batch_and_the_longest_come_first() -> None:
+    # Two rows of 10 + 2 tokens are 24: as many as three of 6 + 2 or six of 2 + 2.
+    lengths = [2, 10, 6, 2, 10, 2, 6, 2, 6, 2, 2, 2]
+    assert plan_batches(lengths, 2, 2) == [[1, 4], [2, 6, 8], [0, 3, 5, 7, 9, 10], [11]]
+
+
+def test_short_rows_are_at_most_four_times_as_many_and_one_stays_one() -> None:
+    assert [len(batch) for batch in plan_batches([1000] + [1] * 20, 1, 2)] == [2, 8, 8, 3]
+    assert plan_batches([5, 1, 1], 1, 1) == [[0], [1], [2]]
+    assert plan_batches([], 1, 8) == []
+
+
+def test_rows_of_different_kinds_do_not_share_a_batch() -> None:
+    assert plan_batches([4, 4, 4, 4], 1, 8, [1, 0, 1, 0]) == [[1, 3], [0, 2]]

@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy.stats import bootstrap
 
 from glmops.errors import InputError
-from glmops.promote.bootstrap import CELLS, DRAWS, columns, difference_interval, value_interval
+from glmops.promote.bootstrap import (
+    CELLS,
+    DRAWS,
+    Column,
+    columns,
+    difference_interval,
+    intervals,
+    value_interval,
+)
 from glmops.records import Score
 
 
@@ -90,6 +99,71 @@ def test_a_large_test_set_is_drawn_in_pieces() -> None:
     low, high = value_interval(column([(float(i % 10 > 0), 1.0) for i in range(count)]))
     # By hand: 0.9 ± 1.96·sqrt(.9·.1/3000) = 0.9 ± 0.0107.
     assert (low, high) == pytest.approx((0.8893, 0.9107), abs=0.002)
+
+
+def test_many_intervals_at_once_are_those_of_one_at_a_time() -> None:
+    a, b, c = (column(rows(seed, 40)) for seed in (1, 2, 3))
+    short = column(rows(4, 9))
+    values, differences = intervals([a, short, b], [(a, c), (b, a)])
+    assert values == [value_interval(each) for each in (a, short, b)]
+    assert differences == [difference_interval(a, c), difference_interval(b, a)]
+
+
+def test_equal_scores_differ_by_nothing_at_all() -> None:
+    """Whatever order a machine sums in: a tie must not look like a gain."""
+    random = np.random.default_rng(6)
+    some = [column([(float(x), 1.0) for x in random.random(333)]) for _ in range(7)]
+    again = [column(list(zip(c.numerator_N.tolist(), [1.0] * 333, strict=True))) for c in some]
+    _, differences = intervals([], list(zip(some, again, strict=True)))
+    assert set(differences) == {(0.0, 0.0)}
+
+
+SIZE = 400
+ROWS = tuple(f"{n:03}" for n in range(SIZE))
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def accuracy(random: np.random.Generator) -> Arrays:
+    """85 % of the rows are right."""
+    return (random.random(SIZE) < 0.85).astype(float), np.ones(SIZE)
+
+
+def micro_f1(random: np.random.Generator) -> Arrays:
+    """Rows of 1 to 5 expected triples, of which 70 % are matched, as many answered."""
+    expected = random.integers(1, 6, SIZE)
+    return 2.0 * random.binomial(expected, 0.7), 2.0 * expected
+
+
+def rouge(random: np.random.Generator) -> Arrays:
+    """Rows of skewed values with the mean 100·2/7."""
+    return 100 * random.beta(2, 5, SIZE), np.ones(SIZE)
+
+
+def covered(found: list[tuple[float, float]], truth: float) -> float:
+    return float(np.mean([low <= truth <= high for low, high in found]))
+
+
+@pytest.mark.parametrize(("draw", "truth"), [(accuracy, 0.85), (micro_f1, 0.7), (rouge, 200 / 7)])
+def test_a_95_percent_interval_holds_the_truth_in_95_of_100_test_sets(
+    draw: Callable[[np.random.Generator], Arrays], truth: float
+) -> None:
+    random = np.random.default_rng(2024)
+    found, _ = intervals([Column(ROWS, *draw(random)) for _ in range(1000)], [])
+    # 1,000 sets: the share itself wanders by 2·sqrt(.95·.05/1000) = 1.4 %.
+    assert 0.93 <= covered(found, truth) <= 0.97
+
+
+def test_a_95_percent_interval_of_a_paired_difference_does_so_too() -> None:
+    """Both are right on 80 % of the rows alike; of the rest one has 60 % right, the other 40 %."""
+    random = np.random.default_rng(7)
+    pairs = []
+    for _ in range(1000):
+        alike, right = random.random(SIZE) < 0.8, random.random(SIZE) < 0.85
+        one = np.where(alike, right, random.random(SIZE) < 0.6).astype(float)
+        other = np.where(alike, right, random.random(SIZE) < 0.4).astype(float)
+        pairs.append((Column(ROWS, one, np.ones(SIZE)), Column(ROWS, other, np.ones(SIZE))))
+    _, found = intervals([], pairs)
+    assert 0.93 <= covered(found, 0.2 * (0.6 - 0.4)) <= 0.97
 
 
 def test_no_denominator_is_no_number_and_no_crash() -> None:

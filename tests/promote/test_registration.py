@@ -92,7 +92,8 @@ def test_the_run_shows_parameters_scores_and_every_point_of_the_loss(workshop) -
         int(row["step"]): float(row["loss"]) for row in rows if row["phase"] == "lora"
     }
     assert sorted(p.step for p in dev) == [10, 20, 30]
-    assert files == {"report.html", "verdict.json", "manifest.json", "scorecard.json"}
+    about = {"report.html", "verdict.json", "manifest.json", "scorecard.json"}
+    assert files == {*about, "evaluation", "predictions.json"}
     assert run.data.tags["glmops.digest"] == done.digest
     assert "glmops.replayed" not in run.data.tags
 

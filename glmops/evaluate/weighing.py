@@ -1,0 +1,201 @@
+"""How likely a model finds given continuations of its prompts, many of them in one forward pass.
+
+A batch of prompts and the tree of all continuations go through the model as one row each: a node of
+the tree sees the prompt and the nodes on the way to it, and stands where it would stand if only its
+own continuation followed. A prompt is thus read once, whatever the number of continuations, and no
+cache has to be kept or copied.
+
+Axes: B rows, P tokens of the padded prompts, N nodes, T = P + N, E edges, C continuations,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from glmops.evaluate.label_tree import Tree, trees_of
+from glmops.models.chatglm.layout import lay_out, visible
+from glmops.models.generation import left_padded
+
+Ids = Sequence[int]
+
+OWN_LAYOUT = "chatglm-6b"
+TREE_FAMILIES = (OWN_LAYOUT, "glm", "glm4", "gpt2", "llama", "mistral", "qwen2", "qwen3")
+"""Model types that take a mask of who sees whom. GPT-1 and the unknown read whole rows instead."""
+TREE_ATTENTION = ("sdpa", "eager", "prefix_sdpa", "prefix_eager")
+LEAST_CACHED = 4
+"""Tokens that prompts begin with alike, below which a pass of their own does not pay."""
+LOGITS_AT_ONCE = 2**26
+"""Numbers (256 MiB) that one forward pass may give."""
+
+
+def weigh(model: Any, prompts: Sequence[Ids], continuations: Sequence[Ids], *, pad: int) -> Tensor:
+    """log_probability_BC: of each whole continuation after each prompt; nats, float64, on the CPU.
+
+    Args:
+        prompts: Token ids, none empty; they are padded on the left.
+        continuations: Token ids, none empty. The last is an end token where the end counts.
+        pad: Any id; the mask hides it.
+    """
+    model.eval()
+    weights_BC = torch.empty(len(prompts), len(continuations), dtype=torch.float64)
+    with torch.inference_mode():
+        if not sees_trees(model):
+            for place, ids in enumerate(continuations):
+                weights_BC[:, place] = _by_whole_rows(model, prompts, ids, pad)
+            return weights_BC
+        for tree in trees_of(continuations):
+            weights_BC[:, tree.continuations] = _by_tree(model, prompts, tree, pad)
+    return weights_BC
+
+
+def sees_trees(model: Any) -> bool:
+    """Whether the model can be told for each pair of tokens which sees which."""
+    config = model.config
+    windowed = getattr(config, "sliding_window", None) or any(
+        kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()
+    )
+    return (
+        config.model_type in TREE_FAMILIES
+        and config._attn_implementation in TREE_ATTENTION
+        and not windowed
+    )
+
+
+def _by_tree(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Tensor:
+    paths_EC = torch.zeros(len(tree.edges), len(tree.paths), dtype=torch.float64)
+    for place, path in enumerate(tree.paths):
+        paths_EC[path, place] = 1.0
+    nodes_E, tokens_E = (
+        torch.tensor(each, device=model.device) for each in zip(*tree.edges, strict=True)
+    )
+    parts = []
+    for some in _few(prompts, (len(tree.tokens) + 1) * model.config.vocab_size):
+        logits_BNV = _tree_logits(model, some, tree, pad).float()
+        said_BE = logits_BNV[:, nodes_E, tokens_E] - logits_BNV.logsumexp(-1)[:, nodes_E]
+        parts.append(said_BE.double().cpu() @ paths_EC)
+    return torch.cat(parts)
+
+
+def _tree_logits(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Tensor:
+    """logits_BNV at the end of the prompt and at each node."""
+    cached = _alike(model, prompts)
+    ids_BP, real_BP = left_padded([prompt[cached:] for prompt in prompts], pad)
+    rows, width = ids_BP.shape
+    nodes = len(tree.tokens)
+    tokens_BN = torch.tensor(tree.tokens, dtype=torch.long).expand(rows, nodes)
+    depths_N = torch.tensor([len(line) for line in tree.lines], dtype=torch.long)
+    context_BPP, positions = _prompt_layout(model.config, ids_BP, real_BP, depths_N)
+    sees_BTK = torch.zeros(rows, width + nodes, cached + width + nodes, dtype=torch.bool)
+    sees_BTK[:, :, :cached] = True
+    sees_BTK[:, :width, cached : cached + width] = context_BPP
+    sees_BTK[:, width:, cached : cached + width] = real_BP[:, None, :].bool()
+    for node, line in enumerate(tree.lines):
+        sees_BTK[:, width + node, [cached + width + each - 1 for each in line]] = True
+    return model(
+        input_ids=torch.cat((ids_BP, tokens_BN), 1).to(model.device),
+        attention_mask=_as_taken(model, sees_BTK[:, None].to(model.device)),
+        position_ids=(positions + cached).to(model.device),
+        past_key_values=_read(model, prompts[0][:cached], rows) if cached else None,
+        use_cache=bool(cached),
+        logits_to_keep=nodes + 1,
+    ).logits
+
+
+def _alike(model: Any, prompts: Sequence[Ids]) -> int:
+    """How many tokens all prompts begin with alike, their last ones aside; 0 if few.
+
+    What a token of ChatGLM-6B's context gives depends on the tokens behind it, too.
+    """
+    if model.config.model_type == OWN_LAYOUT:
+        return 0
+    in_order = sorted(list(prompt) for prompt in prompts)  # all others lie between first and last
+    pairs = zip(in_order[0], in_order[-1], strict=False)
+    most = min(map(len, prompts)) - 1
+    alike = next((place for place, (a, b) in enumerate(pairs) if a != b or place == most), most)
+    return alike if alike >= LEAST_CACHED else 0
+
+
+def _read(model: Any, ids: Ids, rows: int) -> Any:
+    """The cache of ``ids``, read once, for so many rows."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=model.config)
+    ids_1T = torch.tensor([list(ids)], device=model.device)
+    positions_1T = torch.arange(len(ids), device=model.device)[None]
+    model(
+        input_ids=ids_1T,
+        position_ids=positions_1T,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    cache.batch_repeat_interleave(rows)
+    return cache
+
+
+def _prompt_layout(
+    config: Any, ids_BP: Tensor, real_BP: Tensor, depths_N: Tensor
+) -> tuple[Tensor, Tensor]:
+    """context_BPP (True = sees), and positions of prompts and nodes: [B, T] or [B, 2, T].
+
+    A padding token sees itself: a softmax over nothing would be NaN, and NaN spreads.
+    """
+    width = ids_BP.shape[1]
+    if config.model_type == OWN_LAYOUT:
+        # Positions of a longest continuation, from which each node takes that of its depth.
+        longest = int(depths_N.max()) if len(depths_N) else 0
+        plain_BL = torch.full((len(ids_BP), longest), int(config.pad_token_id or 0))
+        whole_BL = torch.cat((ids_BP, plain_BL), 1)
+        real_BL = torch.cat((real_BP, torch.ones_like(plain_BL)), 1)
+        places = lay_out(whole_BL, real_BL, config).positions
+        positions = torch.cat((places[..., :width], places[..., width - 1 + depths_N]), -1)
+        return visible(lay_out(ids_BP, real_BP, config), width)[:, 0], positions
+    itself_PP = torch.eye(width, dtype=torch.bool)
+    causal_PP = torch.ones(width, width, dtype=torch.bool).tril()
+    context_BPP = causal_PP & real_BP[:, None, :].bool() | itself_PP
+    places_BP = (real_BP.cumsum(-1) - 1).clamp(min=0)
+    return context_BPP, torch.cat((places_BP, places_BP[:, -1:] + depths_N), 1)
+
+
+def _as_taken(model: Any, sees_B1TK: Tensor) -> Tensor:
+    """The mask as the model's attention takes it: numbers to add where it is written out."""
+    config = model.config
+    if config._attn_implementation != "eager" or config.model_type == OWN_LAYOUT:
+        return sees_B1TK
+    low = torch.finfo(model.dtype).min
+    return torch.zeros_like(sees_B1TK, dtype=model.dtype).masked_fill_(~sees_B1TK, low)
+
+
+def _by_whole_rows(model: Any, prompts: Sequence[Ids], ids: Ids, pad: int) -> Tensor:
+    """log_probability_B of one continuation, which every row reads behind its prompt."""
+    parts = []
+    for some in _few(prompts, len(ids) * model.config.vocab_size):
+        rows = [[*prompt, *ids[:-1]] for prompt in some]
+        ids_BT, real_BT = left_padded(rows, pad)
+        given = {"input_ids": ids_BT, "attention_mask": real_BT}
+        if model.config.model_type != OWN_LAYOUT and "position_ids" in _arguments(model):
+            given["position_ids"] = (real_BT.cumsum(-1) - 1).clamp(min=0)
+        keeps = {"logits_to_keep": len(ids)} if "logits_to_keep" in _arguments(model) else {}
+        inputs = {name: value.to(model.device) for name, value in given.items()}
+        logits_BLV = model(**inputs, **keeps).logits[:, -len(ids) :].float()
+        tokens_BL = torch.tensor(ids, device=model.device).expand(len(some), -1)
+        said_BL = logits_BLV.gather(-1, tokens_BL[..., None])[..., 0] - logits_BLV.logsumexp(-1)
+        parts.append(said_BL.double().sum(-1).cpu())
+    return torch.cat(parts)
+
+
+def _arguments(model: Any) -> frozenset[str]:
+    return frozenset(inspect.signature(model.forward).parameters)
+
+
+def _few(prompts: Sequence[Ids], numbers: int) -> Iterator[Sequence[Ids]]:
+    """Parts of the prompts, each with at most LOGITS_AT_ONCE logits, ``numbers`` to a row."""
+    rows = max(1, LOGITS_AT_ONCE // numbers)
+    for start in range(0, len(prompts), rows):
+        yield prompts[start : start + rows]

@@ -9,7 +9,7 @@ demo: $(INSTALLED)
 	$(BIN)/glmops status demo
 
 test: check
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses auto --maxprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # Everything that needs no running: style, types, and who may import whom.
 check: $(INSTALLED)

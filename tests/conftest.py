@@ -43,6 +43,14 @@ def shared() -> Callable[[str], Path]:
     return find
 
 
+LONGEST = ("test_end_to_end.py", "test_demo.py")
+"""Files of several minutes: begun last, they would keep one process busy while the others rest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
     """What a test measured travels with its report, from whichever process ran it."""

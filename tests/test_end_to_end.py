@@ -94,7 +94,7 @@ def test_the_policy_is_no_stage(project: Project, ran_twice: Ran) -> None:
 
 def test_a_metric_fix_scores_again_and_trains_nothing(project: Project) -> None:
     before = digests(project)
-    metrics = project.root / "glmops" / "evaluate" / "metrics.py"
+    metrics = project.root / "glmops" / "evaluate" / "metrics" / "labels.py"
     metrics.write_text(metrics.read_text() + "\n# a comment\n")
     assert ran(project.glmops("run", "demo").stdout) == ["evaluate"]
     assert digests(project) == before

@@ -52,7 +52,7 @@ def decide(
     """Judge a candidate's scores by the rules, and against the champion where one stands.
 
     Args:
-        champion: The champion's scores, or None when there is none: then floors alone decide.
+        champion: The champion's scores, or None when there is none: no rule then asks for it.
         same_test: Whether both are scores of the same test rows by the same metrics (equal
             hashes). If not, nothing is compared, and a rule that asks for it refuses.
         baselines: What the candidate's evaluation measured beside it.

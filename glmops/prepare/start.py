@@ -144,6 +144,8 @@ def _recipe_text(root: Path, name: str, reading: Mapping[str, Any], found: Surve
     promote = recipe["promote"]
     promote["floors"] = _floors(found)
     promote["max_regression"] = {}
+    for rules in ("beats", "slices"):  # they name the demo's tasks
+        promote.pop(rules, None)
     promote.yaml_set_comment_before_after_key("floors", before=FLOORS, indent=2)
     recipe.yaml_set_start_comment(COMMENT.format(name=name, rows=found.rows, tasks=_tasks(found)))
     text = _dumped(recipe)

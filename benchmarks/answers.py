@@ -12,7 +12,8 @@ and label (of a few rows), or nothing counts.
 
 The model is a GLM with random weights, which never ends an answer by itself: every row writes all
 its tokens on both sides. Rows are the sample headlines, in the template of their format, and their
-15 classes; to write a class, the other side writes as many tokens as classes have on average.
+15 classes; to write a class, the other side writes as many tokens as classes have on average, its
+end included. How many that is depends on the vocabulary, so it is timed for several.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SIZES = {
     "large": {"hidden_size": 2048, "intermediate_size": 6848, "num_hidden_layers": 24},
 }
 VOCABULARY, PAD, STOP = 8000, 0, 1
+CLASS_TOKENS = 200
 GOALS = {"write": 12.0, "classify": 9.0}
 SAMPLE = Path(__file__).parents[1] / "data" / "samples" / "toutiao"
 
@@ -49,6 +51,8 @@ class Comparison:
     """Rows per second of each round, the two sides in turn."""
 
     what: str
+    tokens: int
+    """That the other side writes for a row."""
     one_by_one: list[float]
     ours: list[float]
     equal: str
@@ -85,18 +89,28 @@ def build(size: str, device: str, dtype: torch.dtype) -> Any:
     return model.to(device, dtype)
 
 
-def headlines(rows: int) -> tuple[list[list[int]], list[list[int]]]:
-    """Prompts of the sample headlines, over again until they are enough, and their classes."""
+def headlines(rows: int, characters: int) -> tuple[list[list[int]], list[list[int]]]:
+    """Prompts of the sample headlines, over again until they are enough, and their classes.
+
+    Args:
+        characters: Of a class's name that are one token: a vocabulary that was made from the rows
+            holds a name whole, one that was made elsewhere cuts it.
+    """
     from glmops.models.tokenizers import text_ids, train_tokenizer
     from glmops.prepare import read
 
     records, _ = read(SAMPLE, "toutiao")
-    tokenizer = train_tokenizer([each.prompt + each.target for each in records], VOCABULARY)
-    # The first ids stand for padding and the end, as in the model.
+    tokenizer = train_tokenizer([each.prompt for each in records], VOCABULARY - CLASS_TOKENS)
+    # The first ids stand for padding and the end, as in the model; the last for pieces of names.
     some = [records[index % len(records)] for index in range(rows)]
     prompts = [[10 + i for i in text_ids(each.prompt, tokenizer)] for each in some]
-    names = sorted({each.target for each in records})
-    return prompts, [[*(10 + i for i in text_ids(name, tokenizer)), STOP] for name in names]
+    pieces: dict[str, int] = {}
+    classes = []
+    for name in sorted({each.target for each in records}):
+        cut = [name[at : at + characters] for at in range(0, len(name), characters)]
+        ids = [VOCABULARY - 1 - pieces.setdefault(piece, len(pieces)) for piece in cut]
+        classes.append([*ids, STOP])
+    return prompts, classes
 
 
 class Tokenizer(SimpleNamespace):
@@ -173,7 +187,7 @@ def rate(rows: int, work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def writing(engine: Torch, asked: argparse.Namespace) -> Comparison:
-    prompts, _ = headlines(asked.rows)
+    prompts, _ = headlines(asked.rows, 1)
     every = max(1, asked.rows // asked.sample)
     some, new = prompts[::every], asked.new_tokens
     write_batched(engine, prompts[: asked.batch_size], 2, asked.batch_size)
@@ -186,11 +200,11 @@ def writing(engine: Torch, asked: argparse.Namespace) -> Comparison:
         slow.append(one)
         fast.append(many)
         same = sum(a == b for a, b in zip(alone, together[::every], strict=True))
-    return Comparison("write", slow, fast, f"{same} of {len(some)} answers equal")
+    return Comparison("write", new, slow, fast, f"{same} of {len(some)} answers equal")
 
 
-def classifying(engine: Torch, asked: argparse.Namespace) -> Comparison:
-    prompts, classes = headlines(asked.rows)
+def classifying(engine: Torch, asked: argparse.Namespace, characters: int) -> Comparison:
+    prompts, classes = headlines(asked.rows, characters)
     some = prompts[:: max(1, asked.rows // asked.sample)]
     new = round(statistics.mean(map(len, classes)))
     classify(engine, prompts[: asked.batch_size], classes, asked.batch_size)
@@ -203,7 +217,9 @@ def classifying(engine: Torch, asked: argparse.Namespace) -> Comparison:
         fast.append(many)
     naive = torch.tensor(classify_naively(engine, prompts[:4], classes), dtype=torch.float64)
     apart = float((torch.tensor(found[:4], dtype=torch.float64) - naive).abs().max())
-    return Comparison("classify", slow, fast, f"{apart:.1e} nats from one pass per row and label")
+    return Comparison(
+        "classify", new, slow, fast, f"{apart:.1e} nats from one pass per row and label"
+    )
 
 
 def say(text: str) -> None:
@@ -220,6 +236,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--rows", type=int, default=2000)
     made.add_argument("--sample", type=int, default=100, help="rows that are written one by one")
     made.add_argument("--new-tokens", type=int, default=32)
+    made.add_argument(
+        "--characters", type=int, nargs="+", default=[20, 4, 2, 1], help="of a class name's token"
+    )
     made.add_argument("--batch-size", type=int, default=128)
     made.add_argument("--rounds", type=int, default=3)
     return made
@@ -231,13 +250,15 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     model = build(asked.size, asked.device, getattr(torch, asked.dtype))
     engine = Torch(model, Tokenizer())
     say(f"{model.num_parameters() / 1e6:.1f} M parameters, {asked.rows} rows")
-    results = [writing(engine, asked), classifying(engine, asked)]
+    results = [writing(engine, asked)]
+    results += [classifying(engine, asked, each) for each in asked.characters]
     for each in results:
         goal = GOALS[each.what]
         one, ours = (statistics.median(side) for side in (each.one_by_one, each.ours))
         verdict = "reached" if each.ratio >= goal else "missed"
         say(
-            f"{each.what:9} one by one {one:7.1f} rows/s, ours {ours:8.1f} rows/s, "
+            f"{each.what:9} {each.tokens:2} tokens: "
+            f"one by one {one:7.1f} rows/s, ours {ours:8.1f} rows/s, "
             f"{each.ratio:6.1f}× (goal {goal:.0f}×: {verdict}); {each.equal}"
         )
     report = {**vars(asked), "results": [asdict(each) | {"ratio": each.ratio} for each in results]}

@@ -78,6 +78,10 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _texts(train: Path) -> Iterator[str]:
+    """Prompts and answers apart, as they are encoded: no token then reaches from one to the other,
+    which would never be used, and an answer is cut into no more tokens than it has to be.
+    """
     for chunk in read_chunks(train):
-        columns = (chunk.column(name).to_pylist() for name in ("head", "body", "cue", "target"))
+        columns = (chunk.column(name).to_pylist() for name in ("head", "body", "cue"))
         yield from map("".join, zip(*columns, strict=True))
+        yield from chunk.column("target").to_pylist()

@@ -19,19 +19,19 @@ import torch
 from torch import Tensor
 
 from glmops.evaluate.label_tree import Tree, trees_of
-from glmops.models.chatglm.layout import lay_out, visible
+from glmops.evaluate.sight import OWN_LAYOUT, UNCACHED, prompt_layout, seeing, sees_trees
 from glmops.models.generation import left_padded
 
 Ids = Sequence[int]
 
-OWN_LAYOUT = "chatglm-6b"
-TREE_FAMILIES = (OWN_LAYOUT, "glm", "glm4", "gpt2", "llama", "mistral", "qwen2", "qwen3")
-"""Model types that take a mask of who sees whom. GPT-1 and the unknown read whole rows instead."""
-TREE_ATTENTION = ("sdpa", "eager", "prefix_sdpa", "prefix_eager")
 LEAST_CACHED = 4
 """Tokens that prompts begin with alike, below which a pass of their own does not pay."""
-LOGITS_AT_ONCE = 2**26
-"""Numbers (256 MiB) that one forward pass may give."""
+LOGITS_AT_ONCE = {"cpu": 2**23, "cuda": 2**28}
+"""Numbers that one forward pass may give, by the kind of device: a processor is quickest with what
+its caches hold, 32 MiB, and a GPU with many rows, 1 GiB."""
+NORMALISED_AT_ONCE = 2**19
+"""Numbers of which the logarithm of the sum is taken at once: its copies, 2 MiB each, stay in the
+processor's own cache, which halves its time."""
 
 
 def weigh(model: Any, prompts: Sequence[Ids], continuations: Sequence[Ids], *, pad: int) -> Tensor:
@@ -54,19 +54,6 @@ def weigh(model: Any, prompts: Sequence[Ids], continuations: Sequence[Ids], *, p
     return weights_BC
 
 
-def sees_trees(model: Any) -> bool:
-    """Whether the model can be told for each pair of tokens which sees which."""
-    config = model.config
-    windowed = getattr(config, "sliding_window", None) or any(
-        kind != "full_attention" for kind in getattr(config, "layer_types", None) or ()
-    )
-    return (
-        config.model_type in TREE_FAMILIES
-        and config._attn_implementation in TREE_ATTENTION
-        and not windowed
-    )
-
-
 def _by_tree(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Tensor:
     paths_EC = torch.zeros(len(tree.edges), len(tree.paths), dtype=torch.float64)
     for place, path in enumerate(tree.paths):
@@ -75,9 +62,9 @@ def _by_tree(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Tensor
         torch.tensor(each, device=model.device) for each in zip(*tree.edges, strict=True)
     )
     parts = []
-    for some in _few(prompts, (len(tree.tokens) + 1) * model.config.vocab_size):
-        logits_BNV = _tree_logits(model, some, tree, pad).float()
-        said_BE = logits_BNV[:, nodes_E, tokens_E] - logits_BNV.logsumexp(-1)[:, nodes_E]
+    for some in _few(model, prompts, len(tree.tokens) + 1):
+        logits_BNV = _tree_logits(model, some, tree, pad)
+        said_BE = logits_BNV[:, nodes_E, tokens_E].float() - _normalisers(logits_BNV)[:, nodes_E]
         parts.append(said_BE.double().cpu() @ paths_EC)
     return torch.cat(parts)
 
@@ -90,29 +77,28 @@ def _tree_logits(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Te
     nodes = len(tree.tokens)
     tokens_BN = torch.tensor(tree.tokens, dtype=torch.long).expand(rows, nodes)
     depths_N = torch.tensor([len(line) for line in tree.lines], dtype=torch.long)
-    context_BPP, positions = _prompt_layout(model.config, ids_BP, real_BP, depths_N)
+    context_BPP, positions = prompt_layout(model.config, ids_BP, real_BP, depths_N)
     sees_BTK = torch.zeros(rows, width + nodes, cached + width + nodes, dtype=torch.bool)
     sees_BTK[:, :, :cached] = True
     sees_BTK[:, :width, cached : cached + width] = context_BPP
     sees_BTK[:, width:, cached : cached + width] = real_BP[:, None, :].bool()
     for node, line in enumerate(tree.lines):
         sees_BTK[:, width + node, [cached + width + each - 1 for each in line]] = True
-    return model(
-        input_ids=torch.cat((ids_BP, tokens_BN), 1).to(model.device),
-        attention_mask=_as_taken(model, sees_BTK[:, None].to(model.device)),
-        position_ids=(positions + cached).to(model.device),
-        past_key_values=_read(model, prompts[0][:cached], rows) if cached else None,
-        use_cache=bool(cached),
-        logits_to_keep=nodes + 1,
-    ).logits
+    cache = {"past_key_values": _read(model, prompts[0][:cached], rows)} if cached else {}
+    with seeing(model, sees_BTK[:, None].to(model.device)) as mask:
+        return model(
+            input_ids=torch.cat((ids_BP, tokens_BN), 1).to(model.device),
+            position_ids=(positions + cached).to(model.device),
+            use_cache=bool(cached),
+            logits_to_keep=nodes + 1,
+            **mask,
+            **cache,
+        ).logits
 
 
 def _alike(model: Any, prompts: Sequence[Ids]) -> int:
-    """How many tokens all prompts begin with alike, their last ones aside; 0 if few.
-
-    What a token of ChatGLM-6B's context gives depends on the tokens behind it, too.
-    """
-    if model.config.model_type == OWN_LAYOUT:
+    """How many tokens all prompts begin with alike, their last ones aside; 0 if few."""
+    if model.config.model_type in UNCACHED:
         return 0
     in_order = sorted(list(prompt) for prompt in prompts)  # all others lie between first and last
     pairs = zip(in_order[0], in_order[-1], strict=False)
@@ -139,43 +125,10 @@ def _read(model: Any, ids: Ids, rows: int) -> Any:
     return cache
 
 
-def _prompt_layout(
-    config: Any, ids_BP: Tensor, real_BP: Tensor, depths_N: Tensor
-) -> tuple[Tensor, Tensor]:
-    """context_BPP (True = sees), and positions of prompts and nodes: [B, T] or [B, 2, T].
-
-    A padding token sees itself: a softmax over nothing would be NaN, and NaN spreads.
-    """
-    width = ids_BP.shape[1]
-    if config.model_type == OWN_LAYOUT:
-        # Positions of a longest continuation, from which each node takes that of its depth.
-        longest = int(depths_N.max()) if len(depths_N) else 0
-        plain_BL = torch.full((len(ids_BP), longest), int(config.pad_token_id or 0))
-        whole_BL = torch.cat((ids_BP, plain_BL), 1)
-        real_BL = torch.cat((real_BP, torch.ones_like(plain_BL)), 1)
-        places = lay_out(whole_BL, real_BL, config).positions
-        positions = torch.cat((places[..., :width], places[..., width - 1 + depths_N]), -1)
-        return visible(lay_out(ids_BP, real_BP, config), width)[:, 0], positions
-    itself_PP = torch.eye(width, dtype=torch.bool)
-    causal_PP = torch.ones(width, width, dtype=torch.bool).tril()
-    context_BPP = causal_PP & real_BP[:, None, :].bool() | itself_PP
-    places_BP = (real_BP.cumsum(-1) - 1).clamp(min=0)
-    return context_BPP, torch.cat((places_BP, places_BP[:, -1:] + depths_N), 1)
-
-
-def _as_taken(model: Any, sees_B1TK: Tensor) -> Tensor:
-    """The mask as the model's attention takes it: numbers to add where it is written out."""
-    config = model.config
-    if config._attn_implementation != "eager" or config.model_type == OWN_LAYOUT:
-        return sees_B1TK
-    low = torch.finfo(model.dtype).min
-    return torch.zeros_like(sees_B1TK, dtype=model.dtype).masked_fill_(~sees_B1TK, low)
-
-
 def _by_whole_rows(model: Any, prompts: Sequence[Ids], ids: Ids, pad: int) -> Tensor:
     """log_probability_B of one continuation, which every row reads behind its prompt."""
     parts = []
-    for some in _few(prompts, len(ids) * model.config.vocab_size):
+    for some in _few(model, prompts, len(ids)):
         rows = [[*prompt, *ids[:-1]] for prompt in some]
         ids_BT, real_BT = left_padded(rows, pad)
         given = {"input_ids": ids_BT, "attention_mask": real_BT}
@@ -183,9 +136,10 @@ def _by_whole_rows(model: Any, prompts: Sequence[Ids], ids: Ids, pad: int) -> Te
             given["position_ids"] = (real_BT.cumsum(-1) - 1).clamp(min=0)
         keeps = {"logits_to_keep": len(ids)} if "logits_to_keep" in _arguments(model) else {}
         inputs = {name: value.to(model.device) for name, value in given.items()}
-        logits_BLV = model(**inputs, **keeps).logits[:, -len(ids) :].float()
+        logits_BLV = model(**inputs, **keeps).logits[:, -len(ids) :]
         tokens_BL = torch.tensor(ids, device=model.device).expand(len(some), -1)
-        said_BL = logits_BLV.gather(-1, tokens_BL[..., None])[..., 0] - logits_BLV.logsumexp(-1)
+        said_BL = logits_BLV.gather(-1, tokens_BL[..., None])[..., 0].float()
+        said_BL -= _normalisers(logits_BLV)
         parts.append(said_BL.double().sum(-1).cpu())
     return torch.cat(parts)
 
@@ -194,8 +148,17 @@ def _arguments(model: Any) -> frozenset[str]:
     return frozenset(inspect.signature(model.forward).parameters)
 
 
-def _few(prompts: Sequence[Ids], numbers: int) -> Iterator[Sequence[Ids]]:
-    """Parts of the prompts, each with at most LOGITS_AT_ONCE logits, ``numbers`` to a row."""
-    rows = max(1, LOGITS_AT_ONCE // numbers)
+def _normalisers(logits_BLV: Tensor) -> Tensor:
+    """log_sum_BL: what the logits of a place lie above their log-probabilities; nats, float32."""
+    rows, places, vocabulary = logits_BLV.shape
+    at_once = max(1, NORMALISED_AT_ONCE // vocabulary) if logits_BLV.is_cpu else rows * places
+    parts = torch.split(logits_BLV.reshape(-1, vocabulary), at_once)
+    return torch.cat([part.float().logsumexp(-1) for part in parts]).view(rows, places)
+
+
+def _few(model: Any, prompts: Sequence[Ids], places: int) -> Iterator[Sequence[Ids]]:
+    """Parts of the prompts, each with at most LOGITS_AT_ONCE logits at so many places of a row."""
+    most = LOGITS_AT_ONCE.get(model.device.type, LOGITS_AT_ONCE["cpu"])
+    rows = max(1, most // (places * model.config.vocab_size))
     for start in range(0, len(prompts), rows):
         yield prompts[start : start + rows]

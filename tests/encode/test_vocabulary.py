@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,20 @@ def test_the_tokenizer_of_a_base_is_taken_as_it_is(base: Path, tmp_path: Path) -
     loaded = load_tokenizer(tmp_path / "out" / "tokenizer")
     for row in toy.RECORDS:
         assert text_ids(row.prompt, loaded) == text_ids(row.prompt, toy.tokenizer())
+
+
+def test_no_token_of_a_trained_vocabulary_reaches_from_a_prompt_into_its_answer(
+    tmp_path: Path,
+) -> None:
+    kinds = ("news_car", "news_culture", "news_sports")
+    rows = [replace(row, cue="|", target=kinds[at % 3]) for at, row in enumerate(toy.RECORDS)]
+    prepared = toy.write_prepared(tmp_path / "prepared", rows[:40], rows[40:])
+    settings = toy.encode_settings(base_text="none")
+    encode_dataset(prepared, settings, root=tmp_path, folder=tmp_path / "out")
+    made = load_tokenizer(tmp_path / "out" / "tokenizer")
+    assert not [token for token in made.get_vocab() if token.startswith("|n")]
+    # With room for them in the vocabulary, answers that come over and over are one token each.
+    assert [len(text_ids(kind, made)) for kind in kinds] == [1, 1, 1]
 
 
 def test_other_files_than_the_recipe_names_are_refused(base: Path, tmp_path: Path) -> None:

@@ -105,8 +105,19 @@ def test_a_chatglm_of_one_dimensional_positions_is_weighed_too() -> None:
     require_equal(model, toy.rows(model, LENGTHS))
 
 
-def test_a_model_without_a_cache_reads_whole_rows() -> None:
+def test_gpt1_without_a_cache_or_a_mask_of_its_own_sees_trees_and_is_as_before() -> None:
     model = gpt1()
+    assert sees_trees(model)
+    head = [5, 6, 7, 8, 9, 10]  # alike in all prompts, and yet read with each of them
+    prompts = [head + row for row in toy.rows(model, LENGTHS)]
+    before = toy.logits(model, input_ids=torch.tensor([prompts[1]]))
+    require_equal(model, prompts)
+    assert torch.equal(toy.logits(model, input_ids=torch.tensor([prompts[1]])), before)
+
+
+def test_a_model_of_a_kind_that_is_not_known_reads_whole_rows() -> None:
+    model = gpt1()
+    model.config.model_type = "unheard-of"
     assert not sees_trees(model)
     require_equal(model, toy.rows(model, LENGTHS))
 
@@ -125,7 +136,8 @@ def test_many_labels_take_several_trees_and_little_room_several_passes(
     whole = weigh(model, prompts, CONTINUATIONS, pad=3)
     assert len(list(trees_of(CONTINUATIONS, 4))) > 2
     monkeypatch.setattr(weighing, "trees_of", lambda each: trees_of(each, 4))
-    monkeypatch.setattr(weighing, "LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(weighing, "LOGITS_AT_ONCE", {"cpu": 1})
+    monkeypatch.setattr(weighing, "NORMALISED_AT_ONCE", 1)
     assert toy.far(weigh(model, prompts, CONTINUATIONS, pad=3), whole) < 2e-5
 
 

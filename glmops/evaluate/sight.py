@@ -79,7 +79,8 @@ def seeing(model: Any, sees_B1TK: Tensor) -> Iterator[dict[str, Tensor]]:
     try:
         for layer in layers:
             layer.bias = sees_B1TK.to(layer.bias.dtype)
-        yield {}
+        # Without one of padding it warns of padding that it takes for text.
+        yield {"attention_mask": torch.ones_like(sees_B1TK[:, 0, 0])}
     finally:
         for layer, table in zip(layers, tables, strict=True):
             layer.bias = table

@@ -130,9 +130,18 @@ def write_table(path: Path, rows: Sequence[Row], kind: type[Row]) -> None:
 
 
 def read_table(path: Path, kind: type[Row]) -> list[Row]:
-    """The rows that ``write_table`` wrote."""
+    """The rows that ``write_table`` wrote, also before ``kind`` got its last fields.
+
+    Raises:
+        InputError: No such file, or one with other columns.
+    """
     import pyarrow.parquet as pq
 
     if not path.is_file():
         raise InputError(path, "no such file", do="Run the stage that writes it.")
-    return [kind(**row) for row in pq.read_table(path).to_pylist()]
+    table = pq.read_table(path)
+    if table.column_names != [f.name for f in fields(kind)][: table.num_columns]:
+        got = ", ".join(table.column_names)
+        do = "Run the stage that writes it."
+        raise InputError(path, f"its columns are not those of a {kind.__name__}", got=got, do=do)
+    return list(map(kind, *(column.to_pylist() for column in table.columns)))

@@ -78,6 +78,22 @@ def test_a_table_reads_back_as_it_was_written(kind: type, rows: list, tmp_path: 
     assert (tmp_path / "t.parquet").read_bytes() == (tmp_path / "u.parquet").read_bytes()
 
 
+def test_a_table_of_other_rows_is_refused_and_one_without_the_last_fields_is_not(
+    tmp_path: Path,
+) -> None:
+    import pyarrow.parquet as pq
+
+    score = Score("r", "triples", "f1", 1.0, 2.0)
+    write_table(tmp_path / "t.parquet", [score], Score)
+    with pytest.raises(InputError, match="columns are not those of a Refusal, got 'id, task"):
+        read_table(tmp_path / "t.parquet", Refusal)
+    row = Record("a", "triples", "h", "b", "c", "t", "g", "f", 1)
+    write_table(tmp_path / "old.parquet", [row], Record)
+    old = pq.read_table(tmp_path / "old.parquet").select(range(9))
+    pq.write_table(old, tmp_path / "old.parquet")
+    assert read_table(tmp_path / "old.parquet", Record) == [row]
+
+
 def test_the_project_is_found_from_below_and_its_absence_is_named(tmp_path: Path) -> None:
     (tmp_path / "p" / "recipes").mkdir(parents=True)
     (tmp_path / "p" / "dvc.yaml").touch()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -61,19 +62,23 @@ def _by_tree(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Tensor
     nodes_E, tokens_E = (
         torch.tensor(each, device=model.device) for each in zip(*tree.edges, strict=True)
     )
+    cached = _alike(model, prompts)
+    head = _read(model, prompts[0][:cached]) if cached else None
     parts = []
     for some in _few(model, prompts, len(tree.tokens) + 1):
-        logits_BNV = _tree_logits(model, some, tree, pad)
+        logits_BNV = _tree_logits(model, [prompt[cached:] for prompt in some], tree, pad, head)
         said_BE = logits_BNV[:, nodes_E, tokens_E].float() - _normalisers(logits_BNV)[:, nodes_E]
         parts.append(said_BE.double().cpu() @ paths_EC)
     return torch.cat(parts)
 
 
-def _tree_logits(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Tensor:
-    """logits_BNV at the end of the prompt and at each node."""
-    cached = _alike(model, prompts)
-    ids_BP, real_BP = left_padded([prompt[cached:] for prompt in prompts], pad)
+def _tree_logits(
+    model: Any, prompts: Sequence[Ids], tree: Tree, pad: int, head: Any | None
+) -> Tensor:
+    """logits_BNV at the end of the prompt and at each node, behind the cached ``head``."""
+    ids_BP, real_BP = left_padded(prompts, pad)
     rows, width = ids_BP.shape
+    cached = head.get_seq_length() if head else 0
     nodes = len(tree.tokens)
     tokens_BN = torch.tensor(tree.tokens, dtype=torch.long).expand(rows, nodes)
     depths_N = torch.tensor([len(line) for line in tree.lines], dtype=torch.long)
@@ -84,7 +89,10 @@ def _tree_logits(model: Any, prompts: Sequence[Ids], tree: Tree, pad: int) -> Te
     sees_BTK[:, width:, cached : cached + width] = real_BP[:, None, :].bool()
     for node, line in enumerate(tree.lines):
         sees_BTK[:, width + node, [cached + width + each - 1 for each in line]] = True
-    cache = {"past_key_values": _read(model, prompts[0][:cached], rows)} if cached else {}
+    cache = {}
+    if head:
+        cache["past_key_values"] = deepcopy(head)
+        cache["past_key_values"].batch_repeat_interleave(rows)
     with seeing(model, sees_BTK[:, None].to(model.device)) as mask:
         return model(
             input_ids=torch.cat((ids_BP, tokens_BN), 1).to(model.device),
@@ -107,8 +115,8 @@ def _alike(model: Any, prompts: Sequence[Ids]) -> int:
     return alike if alike >= LEAST_CACHED else 0
 
 
-def _read(model: Any, ids: Ids, rows: int) -> Any:
-    """The cache of ``ids``, read once, for so many rows."""
+def _read(model: Any, ids: Ids) -> Any:
+    """The cache of ``ids``, of one row."""
     from transformers import DynamicCache
 
     cache = DynamicCache(config=model.config)
@@ -121,7 +129,6 @@ def _read(model: Any, ids: Ids, rows: int) -> Any:
         use_cache=True,
         logits_to_keep=1,
     )
-    cache.batch_repeat_interleave(rows)
     return cache
 
 

@@ -16,7 +16,7 @@ def test_the_page_shows_a_candidate_and_its_champion(tmp_path: Path) -> None:
     # Who is always right is right about all 120 headlines, and writes all 120 texts as they are.
     assert card["classification"]["accuracy"] == 1.0
     assert card["generation"]["rouge-l"] == 100.0
-    assert report.report(mine, theirs) > 20_000
+    assert report.report(mine, theirs, report.judge(mine, theirs)) > 20_000
     page = (mine.reports("promote") / "report.html").read_text(encoding="utf-8")
     assert "Passed: every rule of the gate holds." in page
 

@@ -78,11 +78,9 @@ def project(ran_twice: Ran) -> Iterator[Project]:
 
 
 def test_a_second_run_does_nothing_and_says_so(project: Project) -> None:
-    started = time.monotonic()
     second = project.glmops("run", "demo")
     assert ran(second.stdout) == []
     assert "Nothing to do" in second.stdout
-    assert time.monotonic() - started < 30  # seconds; a server or a model would take longer
 
 
 def test_the_policy_is_no_stage(project: Project, ran_twice: Ran) -> None:

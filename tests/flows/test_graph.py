@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -295,7 +294,7 @@ def test_work_that_is_done_is_not_thrown_away_for_a_busy_lock(
     assert started(built) == ["train@demo"]
 
 
-def test_asking_loads_no_heavy_library_and_takes_no_time(built: Path) -> None:
+def test_asking_loads_no_heavy_library(built: Path) -> None:
     code = (
         "import sys, pathlib, flows.run, flows.graph, flows.workspace\n"
         "loaded = lambda: [m for m in ('prefect','mlflow','torch','transformers')"
@@ -305,6 +304,4 @@ def test_asking_loads_no_heavy_library_and_takes_no_time(built: Path) -> None:
         "assert not loaded(), loaded()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    began = time.monotonic()
     subprocess.run([sys.executable, "-c", code], cwd=built, env=environment, check=True)
-    assert time.monotonic() - began < 5  # seconds; 0.9 on an idle machine

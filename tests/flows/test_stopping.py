@@ -49,7 +49,7 @@ def test_a_process_that_ignores_sigterm_is_killed_with_its_children_but_a_spared
     with spared(kept.pid):
         end_processes(0.5)
         assert stubborn.wait(5) == -signal.SIGKILL
-        until(lambda: not still_alive([int(child)]), "the grandchild ended", 5)
+        until(lambda: not still_alive([int(child)]), "the grandchild ended", 60)
         assert kept.poll() is None
     end_processes(0)
     assert kept.wait(5) == -signal.SIGKILL

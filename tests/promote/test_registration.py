@@ -253,20 +253,17 @@ def test_the_quick_path_loads_neither_mlflow_nor_torch(workshop) -> None:
     workshop.register()
     program = textwrap.dedent(
         """
-        import sys, time
+        import sys
         from pathlib import Path
         from glmops.promote import promotion
         from glmops.recipe import load_recipe
         from glmops.storage import Layout
         root = Path(sys.argv[1])
         recipe = load_recipe(root, "demo")
-        started = time.perf_counter()
         assert promotion.already_registered(root, Layout(root, "demo"), recipe, overrides={})
-        seconds = time.perf_counter() - started
         assert promotion.status(root, "demo")[0]["candidates"]
         heavy = {"mlflow", "torch", "matplotlib", "jinja2", "pandas", "transformers"}
         assert not heavy & set(sys.modules), heavy & set(sys.modules)
-        print(seconds)
         """
     )
     said = subprocess.run(
@@ -274,7 +271,6 @@ def test_the_quick_path_loads_neither_mlflow_nor_torch(workshop) -> None:
         check=False,
     )  # fmt: skip
     assert said.returncode == 0, said.stderr
-    assert float(said.stdout) < 3  # seconds; 0.05 on an idle machine
 
 
 def test_importing_promote_is_light() -> None:

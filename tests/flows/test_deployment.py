@@ -94,5 +94,5 @@ def test_a_deployed_run_that_is_cancelled_ends_its_stages(
     state = {"state": {"type": "CANCELLING"}}
     prefect_server.call("POST", f"/flow_runs/{made['id']}/set_state", state)
     until(lambda: run()["state_type"] == "CANCELLED", "the run is cancelled", 60)
-    until(lambda: not still_alive([pid for _, pid in starts(project)]), "its stages ended", 60)
+    until(lambda: not still_alive([pid for _, pid in starts(project)]), "its stages ended", 10)
     assert prefect_server.task_states(run())["prepare@demo"] == "Completed"

@@ -129,7 +129,7 @@ def test_a_signal_to_the_driver_alone_ends_the_whole_tree(
     driver = start_driver(toy, {**on_server, "TOY_TRAIN": "sleep:300"})
     process_below(toy)
     os.kill(driver.pid, number)
-    said, _ = driver.communicate(timeout=120)
+    said, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130, said
     assert still_alive([pid for _, pid in starts(toy)]) == []
     run = prefect_server.runs("demo")[0]
@@ -187,13 +187,13 @@ def test_a_run_that_was_killed_and_stopped_ends_as_an_undisturbed_one(
     killed.kill()
     killed.wait()
     left = [*server, *(pid for _, pid in starts(toy))]
-    until(lambda: not still_alive(left), "the server and the stage of a killed run end", 60)
+    until(lambda: not still_alive(left), "the server and the stage of a killed run end", 10)
 
     noted = len(starts(toy))
     stopped = start_driver(toy, {"TOY_TRAIN": "sleep:300"})
     process_below(toy, after=noted)
     os.killpg(stopped.pid, signal.SIGINT)  # as a terminal does: to the driver and all stages
-    said, _ = stopped.communicate(timeout=120)
+    said, _ = stopped.communicate(timeout=30)
     assert stopped.returncode == 130, said
     assert still_alive([pid for _, pid in starts(toy)]) == []
     with closing(sqlite3.connect(toy / ".glmops" / "prefect" / "prefect.db")) as database:
@@ -226,10 +226,10 @@ def test_ctrl_c_while_the_server_starts_leaves_nothing_behind(
     until(lambda: _children(driver.pid), "the server's process is there")
     children = [child.pid for child in _children(driver.pid)]
     os.kill(driver.pid, signal.SIGINT)
-    said, _ = driver.communicate(timeout=120)
+    said, _ = driver.communicate(timeout=30)
     assert driver.returncode == 130, said
     # Or within a second, when the signal came before the driver knew that it had started it.
-    until(lambda: not still_alive(children), "the server ended", 60)
+    until(lambda: not still_alive(children), "the server ended", 5)
     assert starts(toy) == []
 
 

@@ -55,6 +55,11 @@ def write_rows(path: Path, rows: int, vocabulary: int) -> None:
 def one_run(work: Path, rows: int) -> None:
     """Trains in this process and prints what it took."""
     begun = now()
+    from glmops.train.lean import leave_out
+
+    schedule = {"batch_tokens": BATCH_TOKENS, "epochs": None, "max_steps": STEPS}
+    settings = settings_for("lora", schedule)
+    leave_out(settings, ROOT)
     import torch
     from transformers import TrainerCallback
 
@@ -64,8 +69,6 @@ def one_run(work: Path, rows: int) -> None:
     from glmops.train.rows import read_rows
 
     torch.set_num_threads(1)
-    schedule = {"batch_tokens": BATCH_TOKENS, "epochs": None, "max_steps": STEPS}
-    settings = settings_for("lora", schedule)
     model, tokenizer = load(work / "model", dtype="float32", device="cpu")
     train = read_rows(work / f"{rows}.arrow", len(tokenizer))
     dev = read_rows(work / "rows" / "dev.arrow", len(tokenizer))

@@ -14,18 +14,20 @@ from glmops.errors import GlmopsError
 from glmops.models import load_tokenizer
 from glmops.recipe import Recipe
 from glmops.storage import Layout, read_jsonl, write_json, write_jsonl, write_text
-from glmops.train.candidate import Place
-from glmops.train.guards import offending
-from glmops.train.history import Point
-from glmops.train.launch import train_as_launched
-from glmops.train.live import PROGRESS, SPOOL, progress, read
+from glmops.train.lean import leave_out
+from glmops.train.points import Point
+from glmops.train.spool import OFFENDING, PROGRESS, SPOOL, progress, read
 from pipelines.process import run, seen_live
 
 
 def train(layout: Layout, recipe: Recipe) -> str:
+    # These import torch and transformers, which `leave_out` has to come before.
+    from glmops.train.candidate import Place
+    from glmops.train.launch import train_as_launched
+
     place = Place(layout.root, layout.work("train"), layout.model)
     reports = layout.reports("train")
-    (reports / offending.FILE).unlink(missing_ok=True)
+    (reports / OFFENDING).unlink(missing_ok=True)
     try:
         with seen_live(layout, place.scratch / SPOOL, read):
             trained = train_as_launched(layout.encoded, recipe.train, place)
@@ -58,14 +60,19 @@ def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 def keep_offending(scratch: Path, encoded: Path, reports: Path) -> None:
     """The rows that stopped a run, as text too, where they outlive the next run's scratch."""
-    source = scratch / offending.FILE
+    source = scratch / OFFENDING
     if not source.is_file():
         return
     tokenizer = load_tokenizer(encoded / "tokenizer")
     rows = [{**row, "text": tokenizer.decode(row["input_ids"])} for row in read_jsonl(source)]
-    write_jsonl(reports / offending.FILE, rows)
+    write_jsonl(reports / OFFENDING, rows)
     source.unlink()
 
 
+def _in_own_process(layout: Layout, recipe: Recipe) -> str:
+    leave_out(recipe.train, layout.root)
+    return train(layout, recipe)
+
+
 if __name__ == "__main__":
-    run("train", train)
+    run("train", _in_own_process)

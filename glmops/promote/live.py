@@ -2,7 +2,7 @@
 
     python -m glmops.promote.live PROJECT RECIPE SPOOL
 
-It reads what the train stage appends to SPOOL (glmops/train/live.py) and sends it on in batches. A
+It reads what the train stage appends to SPOOL (glmops/train/spool.py) and sends it on in batches. A
 server that is slow or down costs the training nothing: the lines wait in the file. The stage holds
 its standard input: a last word there says how the training ended, and no word that it was killed.
 """

@@ -28,14 +28,15 @@ from glmops.train.export import (
     weights_hash,
 )
 from glmops.train.guards.layout import require_layout
-from glmops.train.history import Clock, Point
+from glmops.train.history import Clock
 from glmops.train.keeping import best_of
 from glmops.train.key import key_of
-from glmops.train.live import SPOOL, begin, training_key
 from glmops.train.loop import Phase, fit
 from glmops.train.methods import METHODS, merged
 from glmops.train.order import num_steps, plan_of
+from glmops.train.points import Point
 from glmops.train.rows import Rows, read_rows
+from glmops.train.spool import SPOOL, begin, training_key
 
 
 @dataclass(frozen=True, slots=True)

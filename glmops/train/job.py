@@ -16,7 +16,7 @@ from glmops import errors
 from glmops.errors import GlmopsError
 from glmops.recipe import Train
 from glmops.storage import read_json, write_json
-from glmops.train.history import Point
+from glmops.train.points import Point
 
 _KINDS = {
     kind.__name__: kind

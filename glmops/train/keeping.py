@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 
 from glmops.recipe import Best, Train
 from glmops.train import ranks
-from glmops.train.history import Point
+from glmops.train.points import Point
 
 
 def best_of(points: Sequence[Point], metric: str) -> Point | None:

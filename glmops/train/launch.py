@@ -29,11 +29,11 @@ import torch
 from glmops.errors import GlmopsError, MachineError
 from glmops.recipe import Launch
 from glmops.train import job, worker, zero
-from glmops.train.candidate import Place, read_encoded, train_candidate
 
 if TYPE_CHECKING:
     from glmops.recipe import Train
-    from glmops.train.history import Point
+    from glmops.train.candidate import Place
+    from glmops.train.points import Point
 
 Trained = tuple[list["Point"], dict[str, Any]]
 
@@ -55,6 +55,8 @@ def train_as_launched(encoded: Path, settings: Train, place: Place) -> Trained |
     """
     launch = settings.launch
     if launch == Launch():
+        from glmops.train.candidate import read_encoded, train_candidate
+
         return train_candidate(read_encoded(encoded), settings, place)
     require_devices(launch)
     if launch.engine == "deepspeed":

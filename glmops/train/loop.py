@@ -20,12 +20,13 @@ from glmops.train.batches import Collate, collate_for, loader_for, require_packa
 from glmops.train.guards.before import Ready
 from glmops.train.guards.during import Sound
 from glmops.train.guards.room import require_room, rough_need
-from glmops.train.history import History, Point
+from glmops.train.history import History
 from glmops.train.keeping import Keeping, is_over
 from glmops.train.live import Live
 from glmops.train.loss import measure, prompt_weight
 from glmops.train.moments import put_weights
 from glmops.train.order import Sampler, num_steps, plan_of
+from glmops.train.points import Point
 from glmops.train.rows import Rows
 from glmops.train.shelf import Shelf
 from glmops.train.trainer import TokenTrainer

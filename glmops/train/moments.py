@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from glmops.storage import read_json, write_json
 from glmops.train import zero
-from glmops.train.history import Point
+from glmops.train.points import Point
 from glmops.train.ranks import gathered
 
 _SHARD_BYTES = 1 << 30

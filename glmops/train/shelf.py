@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from glmops.recipe import Train
 from glmops.train import ranks
 from glmops.train.checkpoints import Say, Series
-from glmops.train.history import Point
 from glmops.train.keeping import best_of
 from glmops.train.key import key_of
 from glmops.train.moments import (
@@ -20,6 +19,7 @@ from glmops.train.moments import (
     write_moment,
     write_weights,
 )
+from glmops.train.points import Point
 
 if TYPE_CHECKING:
     from glmops.train.loop import Phase

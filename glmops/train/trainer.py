@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import accelerate.utils.other as accelerate_models
 import torch
 from torch.utils.data import DataLoader
 from transformers import Trainer
@@ -41,13 +40,6 @@ class TokenTrainer(Trainer):
     _most_tokens: float = math.inf
     """Padded tokens that a forward may have; more went beyond the GPU's memory."""
     _step_batches: list[Batch]
-
-    def __init__(self, **settings: Any) -> None:
-        # To unwrap a model, accelerate imports DeepSpeed wherever it is installed: seconds before
-        # the first step, of a run that another engine trains.
-        with_deepspeed = bool(settings["args"].deepspeed)
-        accelerate_models.is_deepspeed_available = lambda: with_deepspeed
-        super().__init__(**settings)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         return self.loader

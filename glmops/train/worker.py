@@ -41,10 +41,12 @@ def main() -> None:
 
 
 def _train(path: Path) -> None:
-    from glmops.train import job, ranks, zero
-    from glmops.train.candidate import Place, read_encoded, train_candidate
+    from glmops.train import job, lean, ranks, zero
 
     task = job.read_job(path)
+    lean.leave_out(task.settings, task.root)
+    from glmops.train.candidate import Place, read_encoded, train_candidate
+
     ranks.join()
     if task.settings.launch.engine == "deepspeed":
         zero.need_no_compiler()

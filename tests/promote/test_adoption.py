@@ -10,7 +10,7 @@ import pytest
 from glmops.promote.connection import connected
 from glmops.promote.live import follow
 from glmops.storage import read_json, write_json
-from glmops.train.live import append, begin
+from glmops.train.spool import append, begin
 
 KEY = "c" * 64
 

@@ -19,11 +19,10 @@ from glmops.errors import GlmopsError, InputError, RecipeError
 from glmops.models.small import small_glm
 from glmops.storage import read_jsonl
 from glmops.train.candidate import Data, phases, read_encoded
-from glmops.train.guards.offending import FILE
-from glmops.train.live import SPOOL
 from glmops.train.loop import fit
 from glmops.train.methods import METHODS
 from glmops.train.order import plan_of
+from glmops.train.spool import OFFENDING, SPOOL
 
 STEP = 3
 
@@ -101,7 +100,7 @@ def test_a_nan_from_step_k_on_stops_the_run_and_names_its_row(marked: Path, tmp_
         train(data, tmp_path / "scratch", settings, Poison(token))
     where = f"train scratch step {expected}: the loss is not a number, at row row-17. "
     assert str(caught.value).startswith(where)
-    [kept] = read_jsonl(tmp_path / "scratch" / FILE)
+    [kept] = read_jsonl(tmp_path / "scratch" / OFFENDING)
     assert (kept["id"], kept["step"], kept["loss"]) == ("row-17", expected, None)
     assert kept["input_ids"] == data.train[17].input_ids.tolist()
 
@@ -115,7 +114,7 @@ def test_a_nan_in_a_pack_names_the_rows_of_that_pack_alone(marked: Path, tmp_pat
     token = only_in_one_row(data, "row-17")
     with pytest.raises(InputError, match="the loss is not a number, at rows "):
         train(data, tmp_path / "scratch", scratch_settings(epochs=5, batch_size=2), Poison(token))
-    assert [row["id"] for row in read_jsonl(tmp_path / "scratch" / FILE)] == pack
+    assert [row["id"] for row in read_jsonl(tmp_path / "scratch" / OFFENDING)] == pack
 
 
 def test_the_weights_have_not_moved_by_a_gradient_that_is_no_number(
@@ -137,7 +136,7 @@ def test_the_weights_have_not_moved_by_a_gradient_that_is_no_number(
     assert all(torch.isfinite(weight).all() for weight in watch.model.parameters())
     plan = plan_of(data.train.lengths, settings.schedule, settings.seed)
     rows = {data.train[int(number)].name for number in list(plan.epoch(0))[STEP - 1][0]}
-    assert {row["id"] for row in read_jsonl(tmp_path / FILE)} == rows
+    assert {row["id"] for row in read_jsonl(tmp_path / OFFENDING)} == rows
 
 
 def test_a_learning_rate_that_is_far_too_high_is_called_an_explosion(
@@ -149,7 +148,7 @@ def test_a_learning_rate_that_is_far_too_high_is_called_an_explosion(
     ) as caught:
         train(data, tmp_path, settings)
     assert int(re.findall(r"step (\d+)", str(caught.value))[0]) < 60
-    assert read_jsonl(tmp_path / FILE)
+    assert read_jsonl(tmp_path / OFFENDING)
 
 
 def test_a_run_that_learns_is_not_spoken_to(data: Data, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from glmops.train.guards import during, room
 from glmops.train.guards.before import Ready
 from glmops.train.guards.during import Sound
 from glmops.train.guards.layout import require_layout
-from glmops.train.guards.offending import FILE
+from glmops.train.spool import OFFENDING
 
 UNIFORM = math.log(400)
 
@@ -53,7 +53,7 @@ def test_a_loss_of_exactly_zero_stops_after_ten_steps(data: Data, tmp_path: Path
     run.go([0.0] * 9 + [0.5] + [0.0] * 9)
     with pytest.raises(RecipeError, match=r"step 20: the loss has been exactly 0 for 10 steps"):
         run.go([0.0])
-    assert len(read_jsonl(tmp_path / FILE)) == 1
+    assert len(read_jsonl(tmp_path / OFFENDING)) == 1
 
 
 def test_a_device_that_works_ahead_stops_within_ten_steps_at_the_right_row(

@@ -11,10 +11,10 @@ import toy_runs
 from glmops.recipe import Best, Train
 from glmops.train.batches import collate_for
 from glmops.train.candidate import Data, Place, train_candidate
-from glmops.train.history import Point
 from glmops.train.keeping import best_of, is_over
 from glmops.train.loop import fit
 from glmops.train.loss import measure
+from glmops.train.points import Point
 
 
 def _point(step: int, loss: float | None, exact: float | None = None) -> Point:

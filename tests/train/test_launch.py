@@ -12,8 +12,8 @@ import torch
 import toy_model as toy
 from glmops.train.bases import make_base
 from glmops.train.candidate import Data, read_encoded, train_candidate
-from glmops.train.history import Point
 from glmops.train.launch import train_as_launched
+from glmops.train.points import Point
 from train.launching import forget_after, largest_difference, place, settings, weights
 
 # Sums of float32 in another order, and AdamW, which divides small gradients by their own size.

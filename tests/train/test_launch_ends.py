@@ -20,7 +20,7 @@ import toy_model as toy
 from glmops.errors import MachineError, RecipeError
 from glmops.recipe import Launch
 from glmops.train.launch import require_devices, train_as_launched
-from glmops.train.live import SPOOL, read
+from glmops.train.spool import SPOOL, read
 from project import ROOT
 from toy_project import still_alive, until
 from train.launching import place, settings

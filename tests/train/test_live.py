@@ -9,7 +9,7 @@ import pytest
 
 import toy_model as toy
 from glmops.train.candidate import Data, Place, train_candidate
-from glmops.train.live import PROGRESS, SPOOL, append, begin, progress, read, training_key
+from glmops.train.spool import PROGRESS, SPOOL, append, begin, progress, read, training_key
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ from glmops.models.small import ARCHITECTURES
 from glmops.recipe import Train
 from glmops.train.batches import collate_for
 from glmops.train.candidate import Data
-from glmops.train.history import LOG_EVERY, Point
+from glmops.train.history import LOG_EVERY
 from glmops.train.loop import fit
 from glmops.train.loss import measure
 from glmops.train.methods import METHODS
+from glmops.train.points import Point
 from glmops.train.trainer import parts
 
 

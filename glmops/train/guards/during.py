@@ -22,6 +22,7 @@ from glmops.train import ranks
 from glmops.train.guards import offending
 from glmops.train.guards.offending import Forward
 from glmops.train.rows import Row, Rows
+from glmops.train.spool import OFFENDING
 
 LOOK_EVERY = 10
 """Steps between two looks where the device works ahead of us."""
@@ -199,7 +200,7 @@ class Sound(TrainerCallback):
         names = ", ".join(record["id"] for record in found[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         do = (
-            f"Look at those rows ({offending.FILE}, beside the stage's other reports). If they are "
+            f"Look at those rows ({OFFENDING}, beside the stage's other reports). If they are "
             "as they should be, lower train.schedule.learning_rate, or train in bfloat16."
         )
         rows = f"row{'s' * (len(found) != 1)} {names}{more}"

@@ -11,8 +11,8 @@ import torch
 
 from glmops.storage import write_jsonl
 from glmops.train.rows import Row, Rows
+from glmops.train.spool import OFFENDING
 
-FILE = "offending.jsonl"
 MOST = 64
 """Rows that are kept; the worst come first."""
 
@@ -58,7 +58,7 @@ def worst(forwards: Sequence[Forward], step: int) -> list[dict[str, Any]]:
 
 
 def save(scratch: Path, found: Sequence[dict[str, Any]]) -> None:
-    write_jsonl(scratch / FILE, found[:MOST])
+    write_jsonl(scratch / OFFENDING, found[:MOST])
 
 
 def _segments_at(row: Row, places: list[int], step: int, rows: Rows) -> list[dict[str, Any]]:

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from glmops.errors import MachineError
+from glmops.errors import GlmopsError, MachineError
 from glmops.recipe import Launch, Schedule, Train
 from glmops.storage import read_json, write_json
 from glmops.train.job import Job, read_error, read_job, write_error
+from glmops.train.lean import leave_out
 from glmops.train.order import plan_of
 from glmops.train.plan.lengths import Work
 
@@ -171,11 +172,11 @@ def main() -> None:
     # When memory runs out, the system ends this process before any other.
     Path("/proc/self/oom_score_adj").write_text("1000")
 
-    from glmops.errors import GlmopsError
+    job, ends = read_job(path), list[float]()
+    leave_out(job.settings, job.root)
     from glmops.train.candidate import Place, read_encoded, train_candidate
     from glmops.train.peak import peak_ever
 
-    job, ends = read_job(path), list[float]()
     try:
         train_candidate(
             read_encoded(job.encoded),

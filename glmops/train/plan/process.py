@@ -1,7 +1,7 @@
 """What a process that trains holds beside its model: Python, libraries, what kernels set up once.
 
-Measured where it will run: ``python -m glmops.train.plan.process SETTINGS`` trains next to nothing
-by the same settings, and prints the most that it held, in bytes.
+Measured where it will run: ``python -m glmops.train.plan.process SETTINGS ROOT`` trains next to
+nothing by the same settings, and prints the most that it held, in bytes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ GPU_CONTEXT = 500 * 2**20
 """Of a GPU's memory: the driver's context and the kernels' code."""
 
 
-def start(settings: Train) -> subprocess.Popen[str]:
+def start(settings: Train, root: Path) -> subprocess.Popen[str]:
     """Begin to measure; ``finish`` has the answer some seconds later."""
-    words = [sys.executable, "-m", "glmops.train.plan.process", settings.model_dump_json()]
+    told = [settings.model_dump_json(), str(root)]
+    words = [sys.executable, "-m", "glmops.train.plan.process", *told]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -46,16 +47,19 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 
 def main() -> None:
+    from glmops.recipe import Launch, Train
+    from glmops.train.lean import leave_out
+
+    told = Train.model_validate_json(sys.argv[1])
+    leave_out(told, Path(sys.argv[2]))
     from transformers import AutoModelForCausalLM
 
-    from glmops.recipe import Launch, Train
     from glmops.train.export import save_weights
     from glmops.train.loop import Phase, fit
     from glmops.train.methods import METHODS, merged
     from glmops.train.peak import resident
     from glmops.train.rows import read_rows
 
-    told = Train.model_validate_json(sys.argv[1])
     short = {"max_steps": 2, "epochs": None, "batch_size": 8, "batch_tokens": None}
     schedule = told.schedule.model_copy(update=short)
     lora = told.lora and told.lora.model_copy(update={"targets": ("q_proj",)})

@@ -104,7 +104,7 @@ def make_plan(
     Raises:
         GlmopsError: The base, the encoded rows or the recipe's settings cannot be used.
     """
-    running = process.start(recipe.train) if machine.kind == "cpu" else None
+    running = process.start(recipe.train, root) if machine.kind == "cpu" else None
     tokenizer = None if data.encoded is None else load_tokenizer(data.encoded / "tokenizer")
     architecture = architecture_of(recipe, root, tokenizer)
     works = _works(recipe, data, int(architecture.config.vocab_size))

@@ -41,7 +41,7 @@ def finish(process: subprocess.Popen[str]) -> int:
             "a process that trains next to nothing",
             "it ended early",
             got=complaint.strip().rpartition("\n")[2] or f"exit code {process.returncode}",
-            do="Run `glmops doctor`.",
+            do="Mend that, then plan again.",
         )
     return int(said.split()[-1])
 

@@ -106,7 +106,8 @@ class _Batch:
 
 def _flat(lists: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Where each list begins and the last one ends, and all their values one after the other."""
-    starts, values = lists.offsets.to_numpy(), lists.values.to_numpy()
+    # Not to_numpy, which imports pandas to see whether it has to do with it.
+    starts, values = np.from_dlpack(lists.offsets), np.from_dlpack(lists.values)
     if len(starts) and starts[0]:  # a slice of an array keeps what it was cut from
         values, starts = values[starts[0] :], starts - starts[0]
     return starts, values
@@ -125,7 +126,7 @@ def read_rows(path: Path, vocabulary: int) -> Rows:
         raise InputError(path, "no such file", do="Run the encode stage.")
     try:
         rows = Rows(path, pa.ipc.open_stream(pa.memory_map(str(path))).read_all())
-    except (pa.ArrowInvalid, OSError, KeyError, AttributeError) as error:
+    except (pa.ArrowException, OSError, KeyError, AttributeError) as error:
         raise InputError(
             path, f"not a stream of encoded rows ({error})", do="Run encode again."
         ) from None

@@ -97,14 +97,26 @@ def test_a_pack_is_refused_for_one_of_its_rows(
         read_rows(toy.write(tmp_path / "packs.arrow", [[pack]], packed=True), VOCABULARY)
 
 
-def test_a_mask_of_other_numbers_is_refused(tmp_path: Path) -> None:
-    lists: dict[str, Any] = {"id": ["a"], "input_ids": [[1, 2]]}
-    table = pa.table({**lists, "loss_mask": pa.array([[0, 2]], pa.list_(pa.int8()))})
-    path = str(tmp_path / "rows.arrow")
-    with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+@pytest.mark.parametrize(
+    ("ids", "mask", "kind", "message"),
+    [
+        ([1, 2], [0, 2], pa.int8(), r"loss_mask holds other numbers than 0 and 1"),
+        ([1, None], [0, 1], pa.int8(), r"not a stream of encoded rows"),
+        ([1, 2], [0, None], pa.int8(), r"not a stream of encoded rows"),
+        ([1, 2], [False, True], pa.bool_(), r"not a stream of encoded rows"),
+        (["a", "b"], [0, 1], pa.int8(), r"not a stream of encoded rows"),
+    ],
+)
+def test_a_list_of_anything_but_whole_numbers_is_refused(
+    tmp_path: Path, ids: list[Any], mask: list[Any], kind: pa.DataType, message: str
+) -> None:
+    masks = pa.array([mask], pa.list_(kind))
+    table = pa.table({"id": ["a"], "input_ids": [ids], "loss_mask": masks})
+    path = tmp_path / "rows.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table)
-    with pytest.raises(InputError, match=r"loss_mask holds other numbers than 0 and 1"):
-        read_rows(Path(path), VOCABULARY)
+    with pytest.raises(InputError, match=message):
+        read_rows(path, VOCABULARY)
 
 
 def test_a_file_that_is_no_stream_of_rows_is_refused(tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ class _Batch:
 def _flat(lists: Any) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Where each list begins and the last one ends, and all their values one after the other."""
     # Not to_numpy, which imports pandas to see whether it has to do with it.
-    starts, values = np.from_dlpack(lists.offsets), np.from_dlpack(lists.values)
+    starts: NDArray[Any] = np.from_dlpack(lists.offsets)
+    values: NDArray[Any] = np.from_dlpack(lists.values)
     if len(starts) and starts[0]:  # a slice of an array keeps what it was cut from
         values, starts = values[starts[0] :], starts - starts[0]
     return starts, values

@@ -37,7 +37,7 @@ SIZES = {  # million parameters: hidden, intermediate, layers, heads
     "61": (768, 2304, 8, 12),
 }
 BATCH, PACK = 8, 512
-VARIANTS = ("bare", "ours", "ours, buckets", "ours, packed", "ours, compiled")
+VARIANTS = ("bare", "ours", "ours, buckets", "ours, packed")
 # Changes to LLaMA-Factory's examples/train_lora/llama3_lora_sft.yaml.
 FACTORY: dict[str, dict[str, Any]] = {
     "LLaMA-Factory, example": {},
@@ -148,7 +148,7 @@ def bare(work: Path, method: str) -> list[Moment]:
     from glmops.train.batches import IGNORED, collate_for
     from glmops.train.order import Plan, Sampler
 
-    rows, _, model, pad = _opened(work, "rows", method, {"batch_size": BATCH})
+    rows, _, model, pad = opened(work, "rows", method, {"batch_size": BATCH})
     plan = Plan(rows.lengths, 1, BATCH, None)
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-4, weight_decay=0.0, fused=True)
@@ -180,7 +180,7 @@ def ours(work: Path, method: str, kind: str) -> list[Moment]:
         kind, {"batch_size": BATCH}
     )
     name = "packs" if kind == "packed" else "rows"
-    rows, dev, model, pad = _opened(work, name, method, schedule)
+    rows, dev, model, pad = opened(work, name, method, schedule)
     times: list[Moment] = []
 
     class Clock(TrainerCallback):
@@ -190,14 +190,14 @@ def ours(work: Path, method: str, kind: str) -> list[Moment]:
         def on_optimizer_step(self, *_: Any, **__: Any) -> None:
             times[1:] = [now()]
 
-    settings = settings_for(method, schedule, compiled=kind == "compiled")
+    settings = settings_for(method, schedule)
     with tempfile.TemporaryDirectory() as scratch:
         phase = Phase(method, rows, dev, settings.schedule, "glm", pad, Path(scratch))
         fit(model, phase, settings, callbacks=[Clock()])
     return times
 
 
-def _opened(work: Path, name: str, method: str, schedule: dict[str, Any]) -> Any:
+def opened(work: Path, name: str, method: str, schedule: dict[str, Any]) -> Any:
     import torch
 
     from glmops.models import load

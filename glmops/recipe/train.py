@@ -113,6 +113,10 @@ class Launch(Section):
     offload: bool = False
     """The optimiser's state in the host's memory."""
 
+    def alone(self) -> Launch:
+        """The same engine in one process."""
+        return self.model_copy(update={"processes": 1, "nodes": 1})
+
     @model_validator(mode="after")
     def _zero_is_deepspeed(self) -> Launch:
         if (self.engine == "deepspeed") != (self.zero is not None):

@@ -7,6 +7,7 @@ compiler at its first use, which a machine that trains need not have.
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 import torch
@@ -78,6 +79,16 @@ def need_no_compiler() -> None:
     from deepspeed import ops
 
     ops.__compatible_ops__ = {}
+
+
+def join_alone() -> None:
+    """Be a group of one, as if torchrun had started this process: DeepSpeed trains in no other."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    numbers = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": str(port)}
+    os.environ.update(numbers, MASTER_ADDR="127.0.0.1")
+    ranks.join()
+    need_no_compiler()
 
 
 def whole(weight: Any) -> torch.Tensor:

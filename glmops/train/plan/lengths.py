@@ -60,6 +60,7 @@ class Work:
         typical: The rows in a forward of median length, which has ``typical_tokens``.
         mean_tokens: Padded tokens of a forward of one process.
         steps: None where the number of rows is not known.
+        shapes: Of forwards, rows x tokens, that differ.
     """
 
     longest: tuple[Forward, ...]
@@ -68,6 +69,7 @@ class Work:
     typical_tokens: int
     mean_tokens: float
     steps: int | None
+    shapes: int
 
 
 def of_rows(rows: Rows, *, prompts: bool = False) -> Lengths:
@@ -163,6 +165,7 @@ def work_of(lengths: Lengths, schedule: Schedule, seed: int, processes: int) -> 
         median.rows * median.tokens,
         float(np.mean([each.rows * each.tokens for each, _ in seen])),
         steps,
+        len({(each.rows, each.tokens) for each, _ in seen}),
     )
 
 

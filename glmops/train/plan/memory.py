@@ -7,10 +7,11 @@ optimizer    AdamW's two moments, float32
 activations  what autograd keeps for backward, and what comes and goes meanwhile
 logits       places x vocabulary: as the model makes them, in float32, their softmax and gradient
 process      Python and libraries; of a GPU, its driver's context
+kernels      of bfloat16 on a CPU, which oneDNN makes for every shape of a forward and keeps
 slack        freed memory that the allocator has not given back
 
 Weights, gradients and moments are counted, activations and logits traced through the model's own
-code (trace.py). Slack and a GPU's context are experience: see docs/log.md.
+code (trace.py). Slack, kernels and a GPU's context are experience: see docs/log.md.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ Kind = Literal["cpu", "cuda"]
 MOMENT_BYTES, MASTER_BYTES, GRADIENT_BYTES = 8, 4, 4
 SLACK = {"cpu": 0.20, "cuda": 0.06}
 """Of gradients, activations and logits: what comes and goes."""
+KERNEL_BYTES = 9_000_000
+"""Of one shape: some 14 products of matrices, forward and backward; layers share them."""
+_MOST_SHAPES = 1024 // 14
+"""oneDNN keeps 1,024 of these products."""
 _DEEP = (4, 6)
 """Layers that are traced; what a further one adds is what the last two added."""
 
@@ -43,6 +48,8 @@ class Demand:
     settings: Train
     forwards: tuple[Forward, ...]
     measured: Forward
+    shapes: int = 1
+    """Of the forwards of the whole phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class Memory:
     activations: int
     logits: int
     process: int
+    kernels: int
     slack: int
     when: str
 
@@ -85,6 +93,7 @@ def _moments(architecture: Architecture, demand: Demand, kind: Kind, process: in
     settings = demand.settings
     weights, trained = _held(architecture, settings, kind)
     state = _state(weights, trained, settings)
+    state |= {"kernels": _kernels(demand, kind), "process": process}
     found = []
     for forward in demand.forwards:
         for parts in _deepened(architecture, settings, forward, kind, train=True):
@@ -94,19 +103,25 @@ def _moments(architecture: Architecture, demand: Demand, kind: Kind, process: in
             held = state["gradients"] + traced
             if settings.launch.zero is None and settings.schedule.accumulation > 1:
                 held = max(held, trained * GRADIENT_BYTES)
-            found.append(_moment(state | {"gradients": held}, parts, kind, process, when))
+            found.append(_moment(state | {"gradients": held}, parts, kind, when))
     for parts in _deepened(architecture, settings, demand.measured, kind, train=False):
         when = f"{demand.name}: measuring {_described(demand.measured)} of dev"
-        found.append(_moment(state, parts, kind, process, when))
+        found.append(_moment(state, parts, kind, when))
     if settings.export == "merged" and settings.quantization != "none":
         whole = num_parameters(architecture) * 2
         nothing = {GRADIENTS: 0, LOGITS: 0, ACTIVATIONS: 0}
         merging = state | {"weights": state["weights"] + whole}
-        found.append(_moment(merging, nothing, kind, process, f"{demand.name}: merging"))
+        found.append(_moment(merging, nothing, kind, f"{demand.name}: merging"))
     return found
 
 
-def _moment(state: dict[str, int], parts: Parts, kind: Kind, process: int, when: str) -> Memory:
+def _kernels(demand: Demand, kind: Kind) -> int:
+    if kind != "cpu" or demand.settings.precision != "bfloat16":
+        return 0
+    return min(demand.shapes, _MOST_SHAPES) * KERNEL_BYTES
+
+
+def _moment(state: dict[str, int], parts: Parts, kind: Kind, when: str) -> Memory:
     moving = state["gradients"] + parts[ACTIVATIONS] + parts[LOGITS]
     return Memory(
         weights=state["weights"],
@@ -114,7 +129,8 @@ def _moment(state: dict[str, int], parts: Parts, kind: Kind, process: int, when:
         optimizer=state["optimizer"],
         activations=parts[ACTIVATIONS],
         logits=parts[LOGITS],
-        process=process,
+        process=state["process"],
+        kernels=state["kernels"],
         slack=round(SLACK[kind] * moving),
         when=when,
     )

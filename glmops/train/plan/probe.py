@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from glmops.errors import GlmopsError, MachineError
-from glmops.recipe import Launch, Schedule, Train
+from glmops.recipe import Schedule, Train
 from glmops.storage import read_json, write_json
 from glmops.train.job import Job, read_error, read_job, write_error
 from glmops.train.lean import leave_out
@@ -90,7 +90,7 @@ def _prepared(encoded: Path, folder: Path, settings: Train, works: dict[str, Wor
     shutil.copytree(encoded / "tokenizer", target / "tokenizer")
     shutil.copy(encoded / "contract.json", target)
     shutil.copy(encoded / "dev.arrow", target)
-    changes: dict[str, Any] = {"launch": Launch()}
+    changes: dict[str, Any] = {"launch": settings.launch.alone()}
     for name, work in works.items():
         file = "base.arrow" if name == "base" else "train.arrow"
         whole = settings.base.schedule if name == "base" else settings.schedule  # type: ignore[union-attr]
@@ -174,9 +174,12 @@ def main() -> None:
 
     job, ends = read_job(path), list[float]()
     leave_out(job.settings, job.root)
+    from glmops.train import zero
     from glmops.train.candidate import Place, read_encoded, train_candidate
     from glmops.train.peak import peak_ever
 
+    if job.settings.launch.engine == "deepspeed":
+        zero.join_alone()
     try:
         train_candidate(
             read_encoded(job.encoded),

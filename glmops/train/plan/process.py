@@ -6,6 +6,7 @@ nothing by the same settings, and prints the most that it held, in bytes.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import tempfile
@@ -47,13 +48,14 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 
 def main() -> None:
-    from glmops.recipe import Launch, Train
+    from glmops.recipe import Train
     from glmops.train.lean import leave_out
 
     told = Train.model_validate_json(sys.argv[1])
     leave_out(told, Path(sys.argv[2]))
     from transformers import AutoModelForCausalLM
 
+    from glmops.train import zero
     from glmops.train.export import save_weights
     from glmops.train.loop import Phase, fit
     from glmops.train.methods import METHODS, merged
@@ -63,8 +65,11 @@ def main() -> None:
     short = {"max_steps": 2, "epochs": None, "batch_size": 8, "batch_tokens": None}
     schedule = told.schedule.model_copy(update=short)
     lora = told.lora and told.lora.model_copy(update={"targets": ("q_proj",)})
-    changes = {"schedule": schedule, "lora": lora, "best": None, "launch": Launch()}
+    launch = told.launch.alone()
+    changes = {"schedule": schedule, "lora": lora, "best": None, "launch": launch}
     settings = told.model_copy(update={**changes, "compile": False, "quantization": "none"})
+    if launch.engine == "deepspeed":
+        zero.join_alone()
     with tempfile.TemporaryDirectory() as place:
         rows = read_rows(_rows(Path(place) / "rows.arrow"), _VOCABULARY)
         base, model = Path(place) / "base", _next_to_nothing()
@@ -80,16 +85,18 @@ def main() -> None:
 
 
 def _rows(path: Path) -> Path:
-    """32 rows of 32 tokens, as the encode stage writes them."""
-    import pyarrow as pa
+    """32 rows of 32 tokens, as the encode stage writes them.
 
-    ids = [list(range(1, 33))] * 32
-    columns = {
-        "id": pa.array([str(number) for number in range(32)]),
-        "input_ids": pa.array(ids, pa.list_(pa.int32())),
-        "loss_mask": pa.array([[0] * 16 + [1] * 16] * 32, pa.list_(pa.int8())),
-    }
-    table = pa.table(columns)
+    Made from text: from Python's lists, Arrow would import pandas, which no training does.
+    """
+    import pyarrow as pa
+    from pyarrow import json as arrow_json
+
+    row = {"input_ids": list(range(1, 33)), "loss_mask": [0] * 16 + [1] * 16}
+    lines = "\n".join(json.dumps({"id": str(number), **row}) for number in range(32))
+    kinds = {"id": pa.string(), "input_ids": pa.list_(pa.int32()), "loss_mask": pa.list_(pa.int8())}
+    options = arrow_json.ParseOptions(explicit_schema=pa.schema(list(kinds.items())))
+    table = arrow_json.read_json(pa.BufferReader(lines.encode()), parse_options=options)
     with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
         stream.write_table(table)
     return path

@@ -15,6 +15,7 @@ _NAMES = {
     "activations": "activations",
     "logits": "logits",
     "process": "process and libraries",
+    "kernels": "kernels for each shape",
     "slack": "allocator's slack",
 }
 

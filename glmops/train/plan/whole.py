@@ -109,7 +109,7 @@ def make_plan(
     architecture = architecture_of(recipe, root, tokenizer)
     works = _works(recipe, data, int(architecture.config.vocab_size))
     demands = [
-        Demand(phase, told.settings, told.work.longest, told.measured)
+        Demand(phase, told.settings, told.work.longest, told.measured, told.work.shapes)
         for phase, told in works.items()
     ]
     bare = predict(architecture, demands, machine.kind, 0)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -130,6 +130,7 @@ def test_the_longest_forward_is_one_that_the_run_makes() -> None:
     assert max(tokens[list(work.numbers)]) == longest.tokens
     assert work.steps == 86  # 2 x ceil(300 / 7)
     assert work.mean_tokens == pytest.approx(np.mean(sizes))
+    assert work.shapes == len({(len(rows), int(tokens[rows].max())) for rows in forwards})
 
 
 def test_dev_rows_are_measured_in_forwards_of_so_many_tokens_and_logits_as_the_loss_takes() -> None:
@@ -174,6 +175,26 @@ def test_zero_divides_what_it_says_it_divides() -> None:
     assert memory.optimizer == 12 * count // 4
     assert 2 * count <= memory.weights < 2.1 * count
     assert memory.gradients == 2 * count // 4
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "counted"),
+    [("bfloat16", "cpu", True), ("float32", "cpu", False), ("bfloat16", "cuda", False)],
+)
+def test_only_bfloat16_on_a_cpu_keeps_kernels_for_every_shape(
+    precision: str, kind: Literal["cpu", "cuda"], counted: bool
+) -> None:
+    made = recipe(method="full", lora=None, precision=precision)
+    architecture, forward = architecture_of(made, ROOT), Forward(2, 16, 4)
+
+    def kernels(shapes: int) -> int:
+        demand = Demand("full", made.train, (forward,), Forward(1, 8, 1), shapes)
+        return predict(architecture, [demand], kind, 0).kernels
+
+    assert kernels(20) == 20 * kernels(1)
+    assert (kernels(1) > 0) is counted
+    # oneDNN keeps 1,024 kernels, whatever the rows are.
+    assert kernels(10**6) == kernels(10**5) < 1024 * max(kernels(1), 1)
 
 
 def test_a_base_that_is_absent_is_taken_as_published_and_said() -> None:

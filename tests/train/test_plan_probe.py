@@ -15,6 +15,7 @@ from glmops.encode.dataset import encode_dataset
 from glmops.errors import GlmopsError, RecipeError
 from glmops.recipe import Schedule
 from glmops.train.order import plan_of
+from glmops.train.plan import process
 from glmops.train.plan.lengths import Lengths, of_rows, work_of
 from glmops.train.plan.probe import STEPS, arranged, died, probe
 from glmops.train.plan.shown import document, summary
@@ -90,6 +91,17 @@ def test_what_the_stage_refuses_in_the_probe_is_raised_word_for_word(
     work = work_of(of_rows(rows), settings.schedule, settings.seed, 1)
     with pytest.raises(RecipeError, match=r"no linear layer of this name, got 'nowhere'"):
         probe(encoded, tmp_path, settings, {"lora": work})
+
+
+def test_the_process_of_a_deepspeed_recipe_holds_deepspeed_too(tmp_path: Path) -> None:
+    pytest.importorskip("deepspeed")
+    launch = {"processes": 2, "engine": "deepspeed", "zero": 2}
+    alone, engine = (
+        process.start(toy.train_settings(method="full", lora=None, **each), tmp_path)
+        for each in ({}, {"launch": launch})
+    )
+    # Its modules alone are some 150 MB of objects and code.
+    assert process.finish(engine) > process.finish(alone) + 50_000_000
 
 
 def test_a_probe_that_dies_is_reported_as_such() -> None:

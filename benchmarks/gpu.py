@@ -5,7 +5,8 @@
 
 "used" is all that is taken on the card at the end of a case, the CUDA context and what torch keeps
 aside included: what nvidia-smi shows, and the most, as torch gives nothing back while a case runs.
-"tensors" is torch's own peak, "weights" what the model took. 1 GB = 10^9 bytes.
+"tensors" is torch's own peak, "weights" what the model took. 1 GB = 10^9 bytes. "MFU" is the share
+of the card's peak in bfloat16 that the model's matrices need (see ``flops_per_token``).
 """
 
 from __future__ import annotations
@@ -68,9 +69,8 @@ def machine(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(outcomes: Sequence[Outcome], failed: dict[str, str]) -> list[str]:
-    lines = [
-        f"{'case':42} {'s/step':>8} {'tokens/s':>9} {'weights':>8} {'tensors':>8} {'used GB':>8}"
-    ]
+    columns = f"{'weights':>8} {'tensors':>8} {'used GB':>8} {'MFU':>6}"
+    lines = [f"{'case':42} {'s/step':>8} {'tokens/s':>9} {columns}"]
     for each in outcomes:
         sizes = " ".join(
             f"{'-' if size is None else format(size, '.2f'):>8}"
@@ -80,6 +80,8 @@ def table(outcomes: Sequence[Outcome], failed: dict[str, str]) -> list[str]:
         if "nf4" in each.case and each.used_gb is not None:
             below = "below" if each.used_gb < PUBLISHED_NF4_GB else "NOT below"
             verdict = f"  {below} the published {PUBLISHED_NF4_GB} GB"
+        share = "-" if each.utilisation is None else f"{each.utilisation:.1%}"
+        sizes = f"{sizes} {share:>6}"
         numbers = f"{each.seconds:8.3f} {each.tokens_per_second:9.1f}"
         lines.append(f"{each.case:42} {numbers} {sizes}{verdict}")
     return lines + [f"{case:42} FAILED: {reason}" for case, reason in failed.items()]

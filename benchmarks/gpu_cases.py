@@ -15,6 +15,8 @@ import torch
 
 from benchmarks.random_weights import random_model
 
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+"""Dense bfloat16 products a second, by the maker's data sheets (SXM)."""
 LORA_TARGETS = {"chatglm": ["query_key_value"], "chatglm2": ["q_proj", "k_proj", "v_proj"]}
 
 
@@ -48,6 +50,8 @@ class Outcome:
     tensors_gb: float | None
     used_gb: float | None
     trained_parameters: int
+    utilisation: float | None
+    """Of the card's peak: what the model's matrices need, whatever is computed twice."""
 
 
 CASES = (
@@ -170,6 +174,34 @@ def generate(case: Case, model: Any, asked: argparse.Namespace, meter: Meter) ->
     return seconds
 
 
+def flops_per_token(case: Case, model: Any) -> float:
+    """Multiplications and additions in the model's matrices; attention's own are left out.
+
+    2 for each weight and direction. Frozen weights need no gradients of their own, so that there
+    are two directions in training. The head works at half the places, and at each new token.
+    """
+    head = model.get_output_embeddings()
+    layers = sum(
+        each.in_features * each.out_features
+        for name, each in model.named_modules()
+        if isinstance(each, torch.nn.Linear) and each is not head and "lora_" not in name
+    )
+    if case.method == "generate":
+        return 2.0 * (layers + head.in_features * head.out_features)
+    return 4.0 * (layers + head.in_features * head.out_features / 2)
+
+
+def utilisation(flops: float, asked: argparse.Namespace) -> float | None:
+    """Args:
+    flops: A second.
+    """
+    if not asked.device.startswith("cuda"):
+        return None
+    name = torch.cuda.get_device_name()
+    peak = next((peak for card, peak in PEAK_FLOPS.items() if card in name), None)
+    return None if peak is None else round(flops / peak, 3)
+
+
 def measure(case: Case, asked: argparse.Namespace) -> Outcome:
     meter = Meter(asked.device)
     meter.clear()
@@ -189,4 +221,5 @@ def measure(case: Case, asked: argparse.Namespace) -> Outcome:
         tensors_gb=meter.tensors(peak=True),
         used_gb=meter.used(),
         trained_parameters=trained,
+        utilisation=utilisation(flops_per_token(case, model) * tokens / seconds, asked),
     )

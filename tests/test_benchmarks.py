@@ -11,7 +11,7 @@ import torch
 
 from benchmarks import gpu, models, naive
 from benchmarks.attention import attention_calls
-from benchmarks.gpu_cases import Case
+from benchmarks.gpu_cases import Case, flops_per_token, prepared
 from benchmarks.random_weights import SIZES, random_model
 
 TINY_GPU = [
@@ -99,6 +99,21 @@ def test_every_case_for_the_gpu_runs_on_a_cpu_when_it_is_tiny(
         assert outcome["trained_parameters"] == expected.get(kind, 0)
         assert outcome["tokens_per_second"] > 0
         assert outcome["used_gb"] is None
+
+
+@pytest.mark.parametrize(
+    ("method", "per_weight", "of_head"), [("lora", 4, 0.5), ("generate", 2, 1)]
+)
+def test_flops_are_those_of_the_matrices_by_hand(
+    method: str, per_weight: int, of_head: float
+) -> None:
+    asked = gpu.parser().parse_args(TINY_GPU)
+    case = Case("chatglm", method, 1, 16)
+    model = prepared(case, asked)
+    # Two layers of 64 → 192, 64 → 64, 64 → 256 and 256 → 64; the head writes every token.
+    layer = 64 * 192 + 64 * 64 + 2 * 64 * 256
+    head = 64 * SIZES["tiny"]["chatglm"]["vocab_size"]
+    assert flops_per_token(case, model) == per_weight * (2 * layer + of_head * head)
 
 
 def test_a_machine_that_lacks_a_package_says_which(

@@ -7,12 +7,9 @@
 Every variant trains the same model on the same rows once: short headlines with their category,
 LoRA of rank 8 on every linear layer (or, with ``--method full``, all weights), AdamW, cosine,
 float32, one thread. Padding is work, but only the tokens of rows count. Variants take turns, each
-in a process of its own; the clock runs from the first step to the last one's, once for the time
-that passes and once for the processor's, which other work on the machine disturbs less; what is
-measured on the dev rows after it is not counted, since no other variant does that. Start is what
-passes from the process's first line to the first step. The bare loop is what a specialist
-would write for this very model: batches of 8, logits only where labels are, fused AdamW, no guard
-and no record.
+in a process of its own. The clock runs from the first step to the end of the last, without dev
+rows: the time that passes, and the processor's, which other work disturbs less. Start is the time
+until then. The bare loop is a specialist's: logits only where labels are, fused AdamW, no guard.
 """
 
 from __future__ import annotations
